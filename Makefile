@@ -1,0 +1,55 @@
+# `make demo` and `make test` are all a newcomer types; everything else builds on them.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+BUILD_STAMP := $(VENV)/.build-tools
+TEST_STAMP := $(VENV)/.test-tools
+NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt vendor/fetch.py \
+          $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
+
+.PHONY: demo test build lint mirror bump demo-model clean coverage
+
+demo: build ## print a story from the built-in model
+	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
+
+test: build $(TEST_STAMP) ## run the whole suite
+	$(VENV)/bin/pytest -n auto --dist loadscope $(PYTEST_ARGS)
+
+build: $(VENV)/.built
+
+$(VENV)/.built: $(BUILD_STAMP) $(NATIVE)
+	$(PY) vendor/fetch.py
+	$(PY) -m pip install --quiet --no-build-isolation --editable ".[cli]"
+	@touch $@
+
+$(BUILD_STAMP): pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip "setuptools>=77" "Cython>=3.1" "cmake>=3.20" ninja
+	@touch $@
+
+$(TEST_STAMP): $(BUILD_STAMP) pyproject.toml
+	$(PY) -m pip install --quiet --group test --group lint
+	@touch $@
+
+lint: build $(TEST_STAMP) ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint llama_cy
+	$(VENV)/bin/mypy
+
+coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
+	$(PY) tools/coverage.py $(PYTEST_ARGS)
+
+mirror: $(TEST_STAMP) ## generate include/ and the enums from the pinned headers
+	$(PY) vendor/fetch.py
+	$(PY) -m tools.mirror
+
+bump: $(TEST_STAMP) ## make bump VERSION=x.y.z moves the pin
+	$(PY) tools/bump.py $(VERSION)
+
+demo-model: build ## train, export and evaluate the built-in model
+	$(PY) -m pip install --quiet -r tools/demo_model/requirements.txt
+	$(PY) -m tools.demo_model all
+
+clean:
+	rm -rf build dist llama_cy/*.so llama_cy/include *.egg-info $(VENV)/.built

@@ -1,0 +1,5 @@
+from llama_cy.batch cimport Batch
+from llama_cy.context cimport Context
+from llama_cy.model cimport Model
+from llama_cy.sampler cimport Sampler, SamplerChain
+from llama_cy.vocab cimport Vocab

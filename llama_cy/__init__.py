@@ -1,0 +1,187 @@
+"""Python bindings compiled straight against the llama.cpp C API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# First, because every other module fetches the function table from it.
+try:
+    from . import _llama
+except ImportError as error:
+    if list(Path(__file__).parent.glob("_llama.*.so")):
+        raise
+    raise ImportError(
+        f"llama_cy is not compiled in {Path(__file__).parent}: this is its source tree. "
+        "Run `make build` there, or start Python in another folder to use the installed package"
+    ) from error
+from . import log
+from .batch import Batch
+from .completion import Completion, Timings
+from .context import Context
+from .devices import Device, devices
+from .enums import (
+    AttentionType,
+    ContextType,
+    DeviceType,
+    FlashAttnType,
+    Ftype,
+    GGMLType,
+    GGUFType,
+    LazyMode,
+    LoadMode,
+    LogLevel,
+    ModelKvOverrideType,
+    ModelMetaKey,
+    NumaStrategy,
+    OptBuildType,
+    OptLossType,
+    OptOptimizerType,
+    PoolingType,
+    ProcessType,
+    RopeScalingType,
+    RopeType,
+    SchedPriority,
+    SplitMode,
+    Status,
+    TokenAttr,
+    TokenType,
+    VocabType,
+)
+from .errors import (
+    BackendError,
+    ClosedError,
+    ContextBusyError,
+    ContextError,
+    DecodeAborted,
+    DecodeError,
+    GrammarError,
+    InvalidBatchError,
+    KVCacheFullError,
+    LlamaError,
+    ModelLoadError,
+    StateError,
+)
+from .lifetime import live_objects
+from .loop import TextStream, TokenLoop
+from .memory import Memory
+from .model import Model
+from .sampler import Sampler, SamplerChain, sampling
+from .state import State
+from .threadpool import Threadpool
+from .vocab import Vocab
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionType",
+    "BackendError",
+    "Batch",
+    "ClosedError",
+    "Completion",
+    "Context",
+    "ContextBusyError",
+    "ContextError",
+    "ContextType",
+    "DecodeAborted",
+    "DecodeError",
+    "Device",
+    "DeviceType",
+    "FlashAttnType",
+    "Ftype",
+    "GGMLType",
+    "GGUFType",
+    "GrammarError",
+    "InvalidBatchError",
+    "KVCacheFullError",
+    "LazyMode",
+    "LlamaError",
+    "LoadMode",
+    "LogLevel",
+    "Memory",
+    "Model",
+    "ModelKvOverrideType",
+    "ModelLoadError",
+    "ModelMetaKey",
+    "NumaStrategy",
+    "OptBuildType",
+    "OptLossType",
+    "OptOptimizerType",
+    "PoolingType",
+    "ProcessType",
+    "RopeScalingType",
+    "RopeType",
+    "Sampler",
+    "SamplerChain",
+    "SchedPriority",
+    "SplitMode",
+    "State",
+    "StateError",
+    "Status",
+    "TextStream",
+    "Threadpool",
+    "Timings",
+    "TokenAttr",
+    "TokenLoop",
+    "TokenType",
+    "Version",
+    "Vocab",
+    "VocabType",
+    "demo_model",
+    "demo_model_path",
+    "devices",
+    "get_include",
+    "live_objects",
+    "log",
+    "sampling",
+    "version",
+]
+
+
+class Version(NamedTuple):
+    """What is running.
+
+    Attributes
+    ----------
+    llama_cy : str
+        Version of this package.
+    llama_cpp : str
+        Commit of llama.cpp that it was compiled from.
+    build_options : str
+        ggml's build options.
+    system_info : str
+        CPU and device features in use.
+    """
+
+    llama_cy: str
+    llama_cpp: str
+    build_options: str
+    system_info: str
+
+
+def version() -> Version:
+    """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info``."""
+    return Version(__version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info())
+
+
+def demo_model_path(draft: bool = False) -> Path:
+    """Return the path of the built-in model, or of its draft model."""
+    return Path(__file__).parent / "models" / ("demo-draft.gguf" if draft else "demo.gguf")
+
+
+def demo_model(*, draft: bool = False, **params: Any) -> Model:
+    """Load the built-in model: a few million parameters, trained on children's stories and small tasks.
+
+    Parameters
+    ----------
+    draft : bool
+        The smaller model with the same vocabulary.
+    **params
+        As in :class:`Model`.
+    """
+    return Model(demo_model_path(draft), **params)
+
+
+def get_include() -> str:
+    """Return the folder with ``llama_cy_api.h``, llama.cpp's own headers and the ``.pxd`` mirror."""
+    return str(Path(__file__).parent / "include")

@@ -1,0 +1,84 @@
+"""The engine room: the only module linked with llama.cpp. It publishes the function table and starts the backends."""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport uint64_t
+from libcpp cimport bool
+from libcpp.string cimport string
+
+cdef extern from *:
+    """
+    #define LLAMA_CY_DEFINE_TABLE
+    #include "llama_cy_api.h"
+    #include "kernels/log_queue.h"
+    """
+    struct llama_cy_table:
+        pass
+    const llama_cy_table llama_cy_own_table
+    const char * LLAMA_CY_LLAMA_CPP_COMMIT
+    const char * LLAMA_CY_BUILD_OPTIONS
+    int LLAMA_CY_ABI
+
+    void llama_backend_init() except + nogil
+    const char * llama_print_system_info() except + nogil
+
+    cppclass log_line "llama_cy::log_line":
+        unsigned long thread
+        int level
+        string text
+
+    cppclass log_queue "llama_cy::log_queue":
+        bool pop(log_line &) except +
+        uint64_t take_dropped()
+
+    log_queue & the_log_queue "llama_cy::the_log_queue" ()
+
+
+cdef extern from *:
+    """
+    static void install_log_queue() {
+        llama_log_set(llama_cy::log_queue::callback, &llama_cy::the_log_queue());
+    }
+    """
+    void install_log_queue() nogil
+
+
+def drain_log():
+    """Take all queued log lines.
+
+    Returns
+    -------
+    list of tuple
+        ``(thread ident, ggml log level, text)``, oldest first.
+    """
+    cdef log_line line
+    lines = []
+    while the_log_queue().pop(line):
+        lines.append((line.thread, line.level, line.text.decode("utf-8", "replace")))
+    dropped = the_log_queue().take_dropped()
+    if dropped:
+        lines.append((0, 3, f"{dropped} log lines were dropped"))
+    return lines
+
+
+def llama_cpp_commit():
+    """Return the llama.cpp commit that was compiled in, 40 hex digits."""
+    return LLAMA_CY_LLAMA_CPP_COMMIT.decode()
+
+
+def build_options():
+    """Return the ggml build options, ``NAME=VALUE`` separated by blanks."""
+    return LLAMA_CY_BUILD_OPTIONS.decode()
+
+
+def system_info():
+    """Return the CPU and device features in use. Wraps ``llama_print_system_info``."""
+    return llama_print_system_info().decode()
+
+
+# The log goes to the queue before anything can write to stderr.
+install_log_queue()
+with nogil:
+    llama_backend_init()
+
+abi = LLAMA_CY_ABI
+_api = PyCapsule_New(<void *> &llama_cy_own_table, "llama_cy._llama._api", NULL)

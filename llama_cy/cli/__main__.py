@@ -1,0 +1,5 @@
+"""``python -m llama_cy.cli``."""
+
+from . import main
+
+main()

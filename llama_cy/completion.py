@@ -1,0 +1,61 @@
+"""What a finished generation leaves: text, tokens, why it ended, and how long it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Timings(NamedTuple):
+    """Seconds and tokens of the two phases of a generation.
+
+    Attributes
+    ----------
+    prompt_tokens : int
+        Tokens of the prompt that were decoded.
+    prompt_seconds : float
+    tokens : int
+        Tokens generated.
+    seconds : float
+        Time inside the loop, without the caller's own.
+    """
+
+    prompt_tokens: int
+    prompt_seconds: float
+    tokens: int
+    seconds: float
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Speed of reading the prompt; 0.0 before anything was read."""
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of generating; 0.0 before anything was generated."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A generation that ran to its end.
+
+    Attributes
+    ----------
+    text : str
+        What was generated, without the stop string.
+    tokens : list of int
+        The ids, with those of the stop string where one was found.
+    finish_reason : str
+        ``stop`` (stop string or stop token), ``length`` (`max_tokens` or the context is full), ``eog`` (the model ended
+        it), ``cancelled``.
+    timings : Timings
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    timings: Timings
+
+    def __str__(self) -> str:
+        return self.text

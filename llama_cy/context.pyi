@@ -1,0 +1,109 @@
+from collections.abc import Iterable
+from typing import SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self, disjoint_base
+
+from .batch import Batch
+from .completion import Completion
+from .context_handle import ContextHandle
+from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
+from .loop import TextStream, TokenLoop
+from .memory import Memory
+from .model import Model
+from .sampler import Sampler
+from .state import State
+
+@disjoint_base
+class Context(ContextHandle):
+    def __new__(
+        cls,
+        model: Model,
+        *,
+        n_ctx: int | None = None,
+        n_batch: int = ...,
+        n_ubatch: int | None = None,
+        n_seq_max: int = 1,
+        n_rs_seq: int = 0,
+        n_outputs_max: int = 0,
+        n_outputs_max_per_seq: int = 0,
+        n_threads: int | None = None,
+        n_threads_batch: int | None = None,
+        poll: int = 50,
+        ctx_type: ContextType | str = ...,
+        rope_scaling_type: RopeScalingType | str = ...,
+        pooling_type: PoolingType | str = ...,
+        attention_type: AttentionType | str = ...,
+        flash_attn_type: FlashAttnType | str = ...,
+        rope_freq_base: float = 0.0,
+        rope_freq_scale: float = 0.0,
+        yarn_ext_factor: float = ...,
+        yarn_attn_factor: float = ...,
+        yarn_beta_fast: float = ...,
+        yarn_beta_slow: float = ...,
+        yarn_orig_ctx: int = 0,
+        type_k: GGMLType | str = ...,
+        type_v: GGMLType | str = ...,
+        embeddings: bool = False,
+        offload_kqv: bool = ...,
+        no_perf: bool = ...,
+        op_offload: bool = ...,
+        swa_full: bool = ...,
+        kv_unified: bool = ...,
+    ) -> Self: ...
+    @property
+    def model(self) -> Model: ...
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def n_ctx_seq(self) -> int: ...
+    @property
+    def n_batch(self) -> int: ...
+    @property
+    def n_ubatch(self) -> int: ...
+    @property
+    def n_seq_max(self) -> int: ...
+    @property
+    def pooling_type(self) -> PoolingType: ...
+    @property
+    def memory(self) -> Memory: ...
+    @property
+    def state(self) -> State: ...
+    def decode(self, tokens: Iterable[SupportsIndex] | Batch) -> None: ...
+    def encode(self, tokens: Iterable[SupportsIndex] | Batch) -> None: ...
+    def logits(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
+    def logits_view(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
+    def embeddings(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
+    def embeddings_seq(self, seq_id: SupportsIndex = 0) -> npt.NDArray[np.float32]: ...
+    def generate(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+    ) -> TokenLoop: ...
+    def stream(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+    ) -> TextStream: ...
+    def complete(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+    ) -> Completion: ...

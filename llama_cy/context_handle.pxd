@@ -1,0 +1,36 @@
+from libc.stdint cimport uint64_t
+from libcpp cimport bool
+from llama cimport llama_context
+
+from llama_cy.handle cimport ModelHandle
+from llama_cy.threadpool cimport Threadpool
+from llama_cy.vocab cimport Vocab
+
+cdef extern from "<atomic>" namespace "std" nogil:
+    cdef cppclass atomic_bool:
+        bool load()
+        void store(bool)
+
+
+cdef bool should_abort(void * cancelled) noexcept nogil
+
+
+cdef class ContextHandle:
+    cdef llama_context * ptr
+    cdef ModelHandle handle
+    cdef Vocab own_vocab
+    cdef Threadpool pool
+    cdef Threadpool pool_batch
+    cdef bint busy
+    cdef int exports
+    # Counts what changed the memory, so that a loop notices when another use came between.
+    cdef uint64_t epoch
+    cdef atomic_bool cancelled
+    cdef object __weakref__
+
+    cdef int own(self, llama_context * ptr, ModelHandle handle) except -1
+    cdef llama_context * alive(self) except NULL
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
+    cdef int check_exports(self, str action) except -1
+    cdef void release(self) noexcept

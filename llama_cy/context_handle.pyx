@@ -1,0 +1,179 @@
+"""A native context: owned, used by one thread at a time, and never freed under its user."""
+
+cimport cython
+from libcpp cimport bool
+from llama cimport (
+    import_llama_cy,
+    llama_attach_threadpool,
+    llama_context,
+    llama_free,
+    llama_n_threads,
+    llama_n_threads_batch,
+    llama_set_n_threads,
+    llama_synchronize,
+)
+
+from llama_cy.handle cimport ModelHandle
+from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
+from llama_cy.threadpool cimport Threadpool
+
+import time
+
+from .errors import ClosedError, ContextBusyError
+
+import_llama_cy()
+
+
+cdef bool should_abort(void * cancelled) noexcept nogil:
+    return (<atomic_bool *> cancelled).load()
+
+
+# Freeing the context needs the weights, so a collected cycle must not take `handle` away first.
+@cython.no_gc_clear
+cdef class ContextHandle:
+    """Owner of one ``llama_context *``; what a :class:`Context` is apart from its computations."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.cancelled.store(False)
+
+    cdef int own(self, llama_context * ptr, ModelHandle handle) except -1:
+        self.ptr = ptr
+        self.handle = handle
+        born(CONTEXT)
+        close_at_exit(self, 0)
+        return 0
+
+    cdef llama_context * alive(self) except NULL:
+        if self.ptr is NULL:
+            check_exit()
+            raise ClosedError("the context is closed")
+        return self.ptr
+
+    cdef int enter(self) except -1:
+        check_exit()
+        self.alive()
+        if self.busy:
+            raise ContextBusyError("the context is in use by another thread")
+        self.busy = True
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.busy = False
+
+    cdef void release(self) noexcept:
+        cdef llama_context * ptr = self.ptr
+        self.ptr = NULL
+        if ptr is not NULL:
+            with nogil:
+                llama_free(ptr)
+            died(CONTEXT)
+        self.pool = self.pool_batch = None
+        self.handle = None
+        self.own_vocab = None
+
+    def __dealloc__(self):
+        self.release()
+
+    def _close_at_exit(self):
+        # A daemon thread may be decoding; it gets a moment to notice, and nothing is freed under it.
+        self.cancelled.store(True)
+        deadline = time.monotonic() + 2
+        while self.busy and time.monotonic() < deadline:
+            time.sleep(0.001)
+        # Nothing reads a view any more, and a GPU's teardown would abort on a context that is left.
+        if not self.busy:
+            self.release()
+
+    def close(self):
+        """Free the memory at once; may be called again.
+
+        Raises
+        ------
+        ContextBusyError
+            Another thread is decoding.
+        BufferError
+            A view of logits is still in use.
+        """
+        if self.ptr is NULL:
+            return
+        self.enter()
+        try:
+            self.check_exports("close the context")
+            self.release()
+        finally:
+            self.leave()
+
+    @property
+    def vocab(self):
+        """The model's :class:`Vocab`."""
+        self.alive()
+        return self.own_vocab
+
+    @property
+    def closed(self):
+        """Whether :meth:`close` was called."""
+        return self.ptr is NULL
+
+    def __bool__(self):
+        return self.ptr is not NULL
+
+    def __enter__(self):
+        self.alive()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    cdef int check_exports(self, str action) except -1:
+        """Refuse what would change logits that a view shows."""
+        if self.exports:
+            raise BufferError(f"cannot {action} while {self.exports} views of its logits are in use")
+        return 0
+
+    def cancel(self):
+        """End the decode or loop that another thread runs on this context; it may be called from any thread.
+
+        On the CPU it ends within the operation at hand, on a GPU with the micro-batch at hand.
+        """
+        self.alive()
+        self.cancelled.store(True)
+
+    def synchronize(self):
+        """Wait until the device has computed everything. Wraps ``llama_synchronize``."""
+        self.enter()
+        try:
+            with nogil:
+                llama_synchronize(self.ptr)
+        finally:
+            self.leave()
+
+    def attach(self, Threadpool pool not None, Threadpool pool_batch=None):
+        """Compute on these threads from now on. Wraps ``llama_attach_threadpool``.
+
+        Parameters
+        ----------
+        pool : Threadpool
+            For one token at a time, and for many too unless `pool_batch` is given.
+        pool_batch : Threadpool, optional
+            For many tokens.
+        """
+        self.enter()
+        try:
+            pool_batch = pool_batch or pool
+            pool.serve(self)
+            pool_batch.serve(self)
+            llama_attach_threadpool(self.ptr, pool.ptr, pool_batch.ptr)
+            llama_set_n_threads(self.ptr, pool.n_threads, pool_batch.n_threads)
+            self.pool, self.pool_batch = pool, pool_batch
+        finally:
+            self.leave()
+
+    @property
+    def n_threads(self):
+        """Threads for one token. Wraps ``llama_n_threads``."""
+        return llama_n_threads(self.alive())
+
+    @property
+    def n_threads_batch(self):
+        """Threads for many tokens. Wraps ``llama_n_threads_batch``."""
+        return llama_n_threads_batch(self.alive())

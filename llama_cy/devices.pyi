@@ -1,0 +1,12 @@
+from typing import NamedTuple
+
+from .enums import DeviceType
+
+class Device(NamedTuple):
+    name: str
+    description: str
+    type: DeviceType
+    memory_free: int
+    memory_total: int
+
+def devices() -> list[Device]: ...

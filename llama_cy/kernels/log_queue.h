@@ -1,0 +1,77 @@
+// Bounded queue between llama.cpp's log callback and Python's `logging`.
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+
+#include "ggml.h"
+
+namespace llama_cy {
+
+struct log_line {
+    unsigned long thread;
+    int level;
+    std::string text;
+};
+
+// The producer is any ggml thread and never takes the GIL; the lock is held for a push or a pop only,
+// and never while waiting for the GIL, so the two can't deadlock.
+class log_queue {
+  public:
+    void push(int level, const char * text) noexcept {
+        try {
+            const unsigned long thread = PyThread_get_thread_ident();
+            std::lock_guard<std::mutex> guard(mutex_);
+            if (level == GGML_LOG_LEVEL_CONT && !lines_.empty() && lines_.back().thread == thread) {
+                lines_.back().text += text;
+                return;
+            }
+            if (lines_.size() >= capacity) {
+                lines_.pop_front();
+                ++dropped_;
+            }
+            lines_.push_back({thread, level == GGML_LOG_LEVEL_CONT ? GGML_LOG_LEVEL_INFO : level, text});
+        } catch (...) {
+            // Out of memory: a log line is not worth an exception through C.
+        }
+    }
+
+    bool pop(log_line & line) {
+        std::lock_guard<std::mutex> guard(mutex_);
+        if (lines_.empty()) {
+            return false;
+        }
+        line = std::move(lines_.front());
+        lines_.pop_front();
+        return true;
+    }
+
+    uint64_t take_dropped() {
+        std::lock_guard<std::mutex> guard(mutex_);
+        const uint64_t n = dropped_;
+        dropped_ = 0;
+        return n;
+    }
+
+    static void callback(ggml_log_level level, const char * text, void * user_data) {
+        static_cast<log_queue *>(user_data)->push(level, text);
+    }
+
+  private:
+    static constexpr size_t capacity = 8192;
+    std::mutex mutex_;
+    std::deque<log_line> lines_;
+    uint64_t dropped_ = 0;
+};
+
+// Never destroyed: ggml's own static destructors may still log.
+inline log_queue & the_log_queue() {
+    static log_queue * queue = new log_queue();
+    return *queue;
+}
+
+}  // namespace llama_cy

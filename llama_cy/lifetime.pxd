@@ -1,0 +1,16 @@
+cdef enum Kind:
+    MODEL
+    CONTEXT
+    SAMPLER
+    BATCH
+    THREADPOOL
+    ADAPTER
+    N_KINDS
+
+cdef void born(Kind kind) noexcept nogil
+cdef void died(Kind kind) noexcept nogil
+cpdef void close_at_exit(object owner, int order)
+cdef bint exiting() noexcept nogil
+cdef int check_exit() except -1
+cdef int enter_native() except -1
+cdef void leave_native() noexcept

@@ -1,0 +1,105 @@
+"""Count native objects, and close the living ones before the process's static destructors run."""
+
+import atexit
+import time
+import weakref
+
+from libc.stdint cimport int64_t
+from libcpp cimport bool
+
+cdef extern from *:
+    """
+    #include <atomic>
+    static std::atomic<int64_t> llama_cy_live[8];
+    static void llama_cy_count(int kind, int64_t change) { llama_cy_live[kind] += change; }
+    static int64_t llama_cy_living(int kind) { return llama_cy_live[kind]; }
+
+    static std::atomic<bool> llama_cy_exit_began;
+    static unsigned long llama_cy_exit_thread;
+    static void llama_cy_begin_exit() {
+        llama_cy_exit_thread = PyThread_get_thread_ident();
+        llama_cy_exit_began = true;
+    }
+    static bool llama_cy_exiting() { return llama_cy_exit_began; }
+    static bool llama_cy_in_exit_thread() { return PyThread_get_thread_ident() == llama_cy_exit_thread; }
+    """
+    void llama_cy_count(int kind, int64_t change) noexcept nogil
+    int64_t llama_cy_living(int kind) noexcept nogil
+    void llama_cy_begin_exit() noexcept
+    bool llama_cy_exiting() noexcept nogil
+    bool llama_cy_in_exit_thread() noexcept nogil
+
+# How long the exit waits for threads to come out of llama.cpp.
+EXIT_SECONDS = 2.0
+
+
+cdef void born(Kind kind) noexcept nogil:
+    llama_cy_count(kind, 1)
+
+
+cdef void died(Kind kind) noexcept nogil:
+    llama_cy_count(kind, -1)
+
+
+def live_objects():
+    """Count the native objects that are alive.
+
+    Returns
+    -------
+    dict of str to int
+        Keys ``model``, ``context``, ``sampler``, ``batch``, ``threadpool``, ``adapter``.
+    """
+    names = ("model", "context", "sampler", "batch", "threadpool", "adapter")
+    return {name: llama_cy_living(kind) for kind, name in enumerate(names)}
+
+
+cdef bint exiting() noexcept nogil:
+    return llama_cy_exiting()
+
+
+cdef int check_exit() except -1:
+    """End a daemon thread that comes back to llama.cpp while the interpreter exits, without a traceback."""
+    if llama_cy_exiting() and not llama_cy_in_exit_thread():
+        raise SystemExit
+    return 0
+
+
+cdef int working = 0
+
+
+cdef int enter_native() except -1:
+    """Keep the weights alive through an exit, for a thread that releases the GIL without holding a context."""
+    global working
+    check_exit()
+    working += 1
+    return 0
+
+
+cdef void leave_native() noexcept:
+    global working
+    working -= 1
+
+
+# Contexts (order 0) go before the weights they use (order 1).
+_open = (weakref.WeakSet(), weakref.WeakSet())
+
+
+cpdef void close_at_exit(object owner, int order):
+    """Remember an object, weakly, whose ``_close_at_exit`` runs at interpreter exit; lower orders first."""
+    _open[order].add(owner)
+
+
+@atexit.register
+def _close_all():
+    # Metal and CUDA free their devices in static destructors and abort if a context outlives them.
+    llama_cy_begin_exit()
+    contexts, models = _open
+    for context in list(contexts):
+        context._close_at_exit()
+    deadline = time.monotonic() + EXIT_SECONDS
+    while working and time.monotonic() < deadline:
+        time.sleep(0.001)
+    # A thread that did not come out in time may still read the weights.
+    if working == 0 and llama_cy_living(CONTEXT) == 0:
+        for model in list(models):
+            model._close_at_exit()

@@ -1,0 +1,12 @@
+from libcpp.vector cimport vector
+from llama cimport llama_model_kv_override, llama_model_params
+
+from llama_cy.handle cimport ModelHandle
+
+
+cdef class LoadParams:
+    cdef llama_model_params c
+    cdef vector[llama_model_kv_override] overrides
+    cdef vector[float] split
+
+    cdef ModelHandle from_file(self, str name, object callback)

@@ -1,0 +1,223 @@
+"""From keyword arguments to ``llama_model_params``, and from there to a loaded model."""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+from libc.string cimport memset, strncpy
+from libcpp cimport bool
+from libcpp.vector cimport vector
+from llama cimport (
+    LLAMA_KV_OVERRIDE_TYPE_BOOL,
+    LLAMA_KV_OVERRIDE_TYPE_FLOAT,
+    LLAMA_KV_OVERRIDE_TYPE_INT,
+    LLAMA_KV_OVERRIDE_TYPE_STR,
+    import_llama_cy,
+    llama_lazy_mode,
+    llama_load_mode,
+    llama_max_devices,
+    llama_model,
+    llama_model_default_params,
+    llama_model_kv_override,
+    llama_model_load_from_file,
+    llama_split_mode,
+    llama_supports_gpu_offload,
+    llama_time_us,
+)
+
+from llama_cy.handle cimport ModelHandle
+from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+
+from . import log
+from ._llama import llama_cpp_commit
+from .checks import INT32_MAX, choice, each, fill, flag, integer, real
+from .enums import LazyMode, LoadMode, SplitMode
+from .errors import BackendError, ModelLoadError
+
+import_llama_cy()
+
+cdef int64_t SIGNAL_INTERVAL_US = 20_000
+
+
+@cython.final
+cdef class LoadProgress:
+    """What the C progress callback needs for the length of a load."""
+    cdef object callback
+    cdef object error
+    cdef int64_t checked_us
+
+    cdef bool report(self, float progress) noexcept with gil:
+        try:
+            PyErr_CheckSignals()
+            if self.callback is not None:
+                self.callback(progress)
+        except BaseException as error:
+            self.error = error
+            return False
+        return True
+
+
+cdef bool on_progress(float progress, void * user_data) noexcept nogil:
+    # Tensors come by the thousand; Python needs to hear of them a few times a second only.
+    cdef int64_t now = llama_time_us()
+    cdef int64_t * checked_us = &(<LoadProgress> user_data).checked_us
+    if progress < 1 and now - checked_us[0] < SIGNAL_INTERVAL_US:
+        return True
+    checked_us[0] = now
+    if exiting():
+        # A thread that asked for the GIL now might be ended inside of C++.
+        return False
+    return (<LoadProgress> user_data).report(progress)
+
+
+cdef inline int put_string(char * target, object text, str name, int least) except -1:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be str, not {type(text).__name__}")
+    data = text.encode("utf-8")
+    if not least <= len(data) <= 127 or b"\0" in data:
+        raise ValueError(f"{name} {text!r} is {len(data)} bytes; {least} to 127 without NUL are allowed")
+    strncpy(target, data, 128)
+    return 0
+
+
+cdef int fill_overrides(object overrides, vector[llama_model_kv_override] & out) except -1:
+    cdef llama_model_kv_override item
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise TypeError(f"kv_overrides must be a mapping, not {type(overrides).__name__}")
+    for key, value in dict(overrides or {}).items():
+        memset(&item, 0, sizeof(item))
+        put_string(item.key, key, "kv_overrides key", 1)
+        if isinstance(value, type(True)):
+            item.tag = LLAMA_KV_OVERRIDE_TYPE_BOOL
+            item.val_bool = value
+        elif isinstance(value, int):
+            item.tag = LLAMA_KV_OVERRIDE_TYPE_INT
+            item.val_i64 = integer(f"kv_overrides[{key!r}]", value, -2**63, 2**63 - 1)
+        elif isinstance(value, float):
+            item.tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT
+            item.val_f64 = value
+        elif isinstance(value, str):
+            item.tag = LLAMA_KV_OVERRIDE_TYPE_STR
+            put_string(item.val_str, value, f"kv_overrides[{key!r}]", 0)
+        else:
+            raise TypeError(f"kv_overrides[{key!r}] must be bool, int, float or str, not {type(value).__name__}")
+        out.push_back(item)
+    if not out.empty():
+        # C finds the end by an empty key.
+        memset(&item, 0, sizeof(item))
+        out.push_back(item)
+    return 0
+
+
+def readable(name):
+    """Return the path as bytes for C, or raise the ModelLoadError that says what is wrong with the file."""
+    data = os.fsencode(name)
+    if b"\0" in data:
+        raise ValueError(f"path {name!r} contains a NUL character")
+    magic = None
+    try:
+        mode = os.stat(data).st_mode
+        # Opening a pipe would wait for its other end.
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            with open(data, "rb") as file:
+                magic = file.read(4)
+    except OSError as error:
+        failure = ModelLoadError(f"cannot open the model {name!r}: {error.strerror}", code=error.errno)
+        failure.errno, failure.filename, failure.strerror = error.errno, name, error.strerror
+        raise failure from None
+    if magic == b"GGUF":
+        return data
+    if magic is None:
+        found = "is no regular file"
+    else:
+        found = f"starts with {magic!r}, not with b'GGUF'" if magic else "is empty"
+    failure = ModelLoadError(f"not a GGUF file: {name!r} {found}", code=errno.EINVAL)
+    failure.errno, failure.filename = errno.EINVAL, name
+    raise failure
+
+
+@cython.final
+cdef class LoadParams:
+    """``llama_model_params`` and the arrays it points to."""
+
+    def __init__(self, n_gpu_layers, params):
+        self.c = llama_model_default_params()
+        given = fill(
+            {
+                "split_mode": self.c.split_mode, "main_gpu": self.c.main_gpu, "tensor_split": None,
+                "load_mode": self.c.load_mode, "lazy_mode": self.c.lazy_mode, "kv_overrides": None,
+                "vocab_only": False, "check_tensors": False, "use_extra_bufts": self.c.use_extra_bufts,
+                "no_host": False, "load_mtp": self.c.load_mtp,
+            },
+            params, "Model",
+        )  # fmt: skip
+        self.c.n_gpu_layers = gpu_layers(n_gpu_layers)
+        self.c.split_mode = <llama_split_mode> <int> choice("split_mode", SplitMode, given["split_mode"])
+        self.c.load_mode = <llama_load_mode> <int> choice("load_mode", LoadMode, given["load_mode"])
+        self.c.lazy_mode = <llama_lazy_mode> <int> choice("lazy_mode", LazyMode, given["lazy_mode"])
+        self.c.main_gpu = integer("main_gpu", given["main_gpu"], -1, llama_max_devices() - 1)
+        self.c.vocab_only = flag("vocab_only", given["vocab_only"])
+        self.c.check_tensors = flag("check_tensors", given["check_tensors"])
+        self.c.use_extra_bufts = flag("use_extra_bufts", given["use_extra_bufts"])
+        self.c.no_host = flag("no_host", given["no_host"])
+        self.c.load_mtp = flag("load_mtp", given["load_mtp"])
+        fill_overrides(given["kv_overrides"], self.overrides)
+        if not self.overrides.empty():
+            self.c.kv_overrides = self.overrides.data()
+        if given["tensor_split"] is not None:
+            for share in each("tensor_split", given["tensor_split"]):
+                self.split.push_back(real("tensor_split", share, 0.0))
+            if self.split.size() > llama_max_devices():
+                raise ValueError(f"tensor_split has {self.split.size()} shares; the limit is {llama_max_devices()}")
+            self.split.resize(llama_max_devices())
+            self.c.tensor_split = self.split.data()
+
+    cdef ModelHandle from_file(self, str name, object callback):
+        cdef bytes data = readable(name)
+        cdef const char * c_path = data
+        cdef llama_model * ptr
+        cdef LoadProgress state = LoadProgress()
+        state.callback = callback
+        self.c.progress_callback = on_progress
+        self.c.progress_callback_user_data = <void *> state
+        log.begin()
+        enter_native()
+        try:
+            with nogil:
+                ptr = llama_model_load_from_file(c_path, self.c)
+        finally:
+            leave_native()
+        cdef ModelHandle handle = None if ptr is NULL else ModelHandle.own(ptr)
+        if state.error is not None:
+            raise state.error
+        if handle is None:
+            check_exit()
+            raise load_failure(name)
+        log.flush()
+        return handle
+
+
+def gpu_layers(value):
+    """Turn "auto" or a number into the number of layers for C; a BackendError where there is no GPU for them."""
+    if value == "auto":
+        return -1 if llama_supports_gpu_offload() else 0
+    layers = integer("n_gpu_layers", value, -1, INT32_MAX)
+    if layers != 0 and not llama_supports_gpu_offload():
+        from .devices import devices
+
+        present = ", ".join(device.name for device in devices())
+        raise BackendError(f'n_gpu_layers is {layers} but there is no GPU; present: {present}. Pass "auto" or 0')
+    return layers
+
+
+def load_failure(name):
+    """Describe a failed load with llama.cpp's own last words."""
+    lines = log.tail()
+    reason = f"cannot load the model {name!r}"
+    if any("unknown model architecture" in line for line in lines):
+        reason += f"; this build has llama.cpp {llama_cpp_commit()[:9]}, a newer one may know the architecture"
+    return ModelLoadError(reason, log=lines)

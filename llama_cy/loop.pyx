@@ -1,0 +1,426 @@
+"""Sample, accept, decode, over and over, with the GIL released."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+from libcpp.string cimport string
+from llama cimport (
+    LLAMA_TOKEN_NULL,
+    import_llama_cy,
+    llama_batch,
+    llama_decode,
+    llama_get_logits_ith,
+    llama_memory_seq_rm,
+    llama_sampler_accept,
+    llama_sampler_reset,
+    llama_time_us,
+    llama_token,
+    llama_token_to_piece,
+    llama_vocab_is_eog,
+)
+
+from llama_cy.context cimport Context
+from llama_cy.sampler cimport sample_row
+from llama_cy.vocab cimport Vocab
+
+from . import log
+from .checks import integer
+from .completion import Completion, Timings
+from .errors import ClosedError, ContextBusyError, DecodeAborted, KVCacheFullError, LlamaError
+from .sampler import sampling
+
+import_llama_cy()
+
+REASONS = {STOP: "stop", LENGTH: "length", EOG: "eog", CANCELLED: "cancelled"}
+cdef int64_t SIGNAL_INTERVAL_US = 20_000
+
+
+cdef class TokenLoop:
+    """Generate tokens: an iterator of int.
+
+    Parameters
+    ----------
+    context : Context
+        Holds the tokens seen so far, as long as nothing else uses it.
+    prompt : str, bytes, iterable of int, or None
+        What sequence 0 is to hold before the first token; what it held before is forgotten. Text is tokenized with the
+        special tokens that the model wants, and control tokens in it count as such: tokenize text of others yourself.
+        None goes on from what the context holds.
+    sampler : Sampler, optional
+        By default :func:`sampling`. It is reset, except when `prompt` is None.
+    max_tokens : int, optional
+        At most so many.
+    stop_tokens : iterable of int
+        Tokens that end the loop and are not handed out.
+    ignore_eog : bool
+        Go on after the model's own end.
+
+    Attributes
+    ----------
+    context : Context
+    sampler : Sampler
+    closed : bool
+        Whether :meth:`close` was called.
+
+    Notes
+    -----
+    A token is handed out when it has been decoded: the context then holds it, and its logits are those of the next.
+    The exceptions are the last token of a full context, which has no place any more.
+    """
+
+    def __cinit__(self, Context context not None, prompt, sampler=None, *, max_tokens=None, stop_tokens=(),
+                  bint ignore_eog=False):  # fmt: skip
+        self.context = context
+        self.sampler = sampling() if sampler is None else sampler
+        self.max_tokens = -1 if max_tokens is None else integer("max_tokens", max_tokens, 0, 2**62)
+        self.ignore_eog = ignore_eog
+        self.fresh = prompt is not None
+        # Held from here on: another thread may close the context while Python code runs.
+        cdef Vocab vocab = context.vocab
+        # From here on a cancel() is meant for this loop.
+        context.cancelled.store(False)
+        self.sampler.alive()
+        if context.mem is NULL:
+            raise LlamaError("the model only encodes; it can't generate")
+        vocab.collect(stop_tokens, self.stop_tokens)
+        if isinstance(prompt, (str, bytes)):
+            vocab.collect(prompt_tokens(vocab, prompt), self.prompt)
+        elif prompt is not None:
+            vocab.collect(prompt, self.prompt)
+        if self.fresh and self.prompt.empty():
+            raise ValueError("the prompt is empty: there is no token to begin with")
+        if context.bounded and <int> self.prompt.size() > context.n_ctx_seq:
+            error = KVCacheFullError(
+                f"the prompt has {self.prompt.size()} tokens and the context holds {context.n_ctx_seq}"
+            )
+            error.needed, error.available = self.prompt.size(), context.n_ctx_seq
+            raise error
+
+    cdef int enter(self) except -1:
+        # list() and join() iterate in C, where nobody else looks.
+        PyErr_CheckSignals()
+        if self.closed:
+            raise ClosedError("the loop is closed")
+        self.context.enter()
+        try:
+            self.sampler.enter()
+        except BaseException:
+            self.context.leave()
+            raise
+        self.running = True
+        try:
+            self.context.check_exports("generate")
+            if self.started and self.epoch != self.context.epoch:
+                raise LlamaError("the context was used by something else since the last token of this loop")
+            if not self.started:
+                self.start()
+        except BaseException:
+            self.leave()
+            raise
+        return 0
+
+    cdef int check_idle(self) except -1:
+        if self.running:
+            raise ContextBusyError("the loop is running in another thread")
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.running = False
+        self.sampler.leave()
+        self.context.leave()
+
+    cdef int start(self) except -1:
+        cdef Context context = self.context
+        cdef int64_t begin = llama_time_us()
+        log.begin()
+        if self.fresh:
+            context.epoch += 1
+            with nogil:
+                llama_memory_seq_rm(context.mem, 0, -1, -1)
+                llama_sampler_reset(self.sampler.ptr)
+            try:
+                context.decode_tokens(self.prompt.data(), <int> self.prompt.size())
+            except DecodeAborted:
+                self.reason = CANCELLED
+        else:
+            context.row(-1)
+        self.past = context.n_used()
+        self.room = context.n_ctx_seq if context.bounded else 2**31 - 1
+        self.prompt_us = llama_time_us() - begin
+        if self.max_tokens == 0 and self.reason == RUNNING:
+            self.reason = LENGTH
+        self.epoch = context.epoch
+        self.started = True
+        return 0
+
+    cdef Step step(self) except? LAST nogil:
+        """Choose one token and decode it. The token is the last one of `produced` unless the answer is ENDED."""
+        cdef const float * logits
+        cdef llama_token token, stop
+        cdef llama_batch batch
+        cdef int code
+        cdef int64_t begin
+        if self.reason != RUNNING:
+            return ENDED
+        if self.context.cancelled.load():
+            self.reason = CANCELLED
+            return ENDED
+        begin = llama_time_us()
+        logits = llama_get_logits_ith(self.context.ptr, -1)
+        if logits is NULL:
+            with gil:
+                raise ValueError("there are no logits to sample from; decode something first")
+        token = sample_row(self.sampler.ptr, logits, self.context.n_vocab, self.sampler.candidates)
+        if token == LLAMA_TOKEN_NULL:
+            with gil:
+                raise ValueError("no sampler selected a token; end the chain with greedy() or dist()")
+        llama_sampler_accept(self.sampler.ptr, token)
+        if llama_vocab_is_eog(self.context.own_vocab.ptr, token) and not self.ignore_eog:
+            self.reason = EOG
+            return ENDED
+        for stop in self.stop_tokens:
+            if token == stop:
+                self.reason = STOP
+                return ENDED
+        self.produced.push_back(token)
+        if self.past >= self.room:
+            self.reason = LENGTH
+            return LAST
+        memset(&batch, 0, sizeof(batch))
+        batch.n_tokens = 1
+        batch.token = &self.produced.back()
+        code = llama_decode(self.context.ptr, batch)
+        self.loop_us += llama_time_us() - begin
+        if code == 1:
+            # Hybrids may be full before n_ctx tokens; nothing of what was generated is lost.
+            self.reason = LENGTH
+            return LAST
+        if code != 0:
+            self.produced.pop_back()
+            if code == 2:
+                self.reason = CANCELLED
+                return ENDED
+            with gil:
+                self.decoded(code)
+        self.context.shift_deferred = self.context.copy_deferred = False
+        self.past += 1
+        if <int64_t> self.produced.size() == self.max_tokens:
+            self.reason = LENGTH
+            return LAST
+        return TOKEN
+
+    cdef int decoded(self, int code) except -1:
+        return self.context.failed(code, f"decoding token {self.produced.size() + 1}")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Step step = ENDED
+        if self.reason != RUNNING:
+            raise StopIteration
+        self.enter()
+        try:
+            with nogil:
+                step = self.step()
+        finally:
+            self.leave()
+        if step == ENDED:
+            raise StopIteration
+        return self.produced.back()
+
+    def cancel(self):
+        """End the loop, from any thread; the memory stays at the last token handed out."""
+        self.context.cancel()
+
+    def close(self):
+        """End the loop; may be called again."""
+        self.closed = True
+        if self.reason == RUNNING:
+            self.reason = CANCELLED
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        return f"<TokenLoop after {self.produced.size()} tokens, {self.finish_reason or 'running'}>"
+
+    @property
+    def finish_reason(self):
+        """Why it ended: ``stop``, ``length``, ``eog`` or ``cancelled``; None before the end."""
+        return REASONS.get(self.reason)
+
+    @property
+    def tokens(self):
+        """The tokens generated so far, a list of int."""
+        cdef llama_token token
+        self.check_idle()
+        return [token for token in self.produced]
+
+    @property
+    def timings(self):
+        """What it took so far, :class:`Timings`."""
+        return Timings(
+            self.prompt.size() if self.started else 0, self.prompt_us / 1e6, self.produced.size(), self.loop_us / 1e6
+        )
+
+
+cdef class TextStream:
+    """Generate text: an iterator of str.
+
+    Each item is at least one whole character; a multi-byte character is never split, and a part of a stop string
+    never appears. Joined, the items are what :meth:`Vocab.detokenize` makes of all tokens behind the prompt.
+
+    Parameters
+    ----------
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog
+        As in :class:`TokenLoop`.
+    stop : str or iterable of str
+        Texts that end the stream and are not handed out, wherever token boundaries fall.
+
+    Attributes
+    ----------
+    loop : TokenLoop
+        What chooses the tokens.
+    """
+
+    def __cinit__(self, context, prompt, sampler=None, *, stop=(), **options):
+        for text in [stop] if isinstance(stop, str) else stop:
+            if not isinstance(text, str):
+                raise TypeError(f"a stop string must be str, not {type(text).__name__}")
+            if not text:
+                raise ValueError("a stop string must not be empty")
+            self.text.add_stop(text.encode("utf-8"))
+        self.loop = TokenLoop(context, prompt, sampler, **options)
+        cdef Vocab vocab = self.loop.context.vocab
+        vocab.check_texts()
+        self.piece.resize(256)
+
+    cdef Step advance(self) except? LAST nogil:
+        """Take one step and add its bytes to the text."""
+        cdef Step step = self.loop.step()
+        cdef int32_t n
+        if step == ENDED:
+            return ENDED
+        n = llama_token_to_piece(
+            self.loop.context.own_vocab.ptr, self.loop.produced.back(), self.piece.data(), <int32_t> self.piece.size(), 0, False)
+        if n < 0:
+            self.piece.resize(-n)
+            n = llama_token_to_piece(
+                self.loop.context.own_vocab.ptr, self.loop.produced.back(), self.piece.data(), -n, 0, False)
+        if self.text.feed(self.piece.data(), n):
+            self.loop.reason = STOP
+            return LAST
+        return step
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Step step = TOKEN
+        cdef size_t size
+        if self.loop.reason != RUNNING:
+            self.loop.check_idle()
+            if self.loop.closed or not self.text.size():
+                raise StopIteration
+            return self.take(self.text.size())
+        self.loop.enter()
+        try:
+            while True:
+                with nogil:
+                    step = self.advance()
+                    size = self.text.size() if step != TOKEN else self.text.ready()
+                if size or step != TOKEN:
+                    break
+                PyErr_CheckSignals()
+        finally:
+            self.loop.leave()
+        if not size:
+            raise StopIteration
+        return self.take(size)
+
+    cdef str take(self, size_t size):
+        text = PyUnicode_DecodeUTF8(self.text.data(), size, b"replace")
+        self.text.take(size)
+        return text
+
+    def complete(self):
+        """Run to the end at once.
+
+        Returns
+        -------
+        Completion
+            With all the text that was not handed out before.
+        """
+        cdef Step step = TOKEN
+        cdef string out
+        cdef size_t size
+        cdef int64_t begin
+        if self.loop.reason == RUNNING:
+            self.loop.enter()
+            try:
+                while step == TOKEN:
+                    with nogil:
+                        begin = llama_time_us()
+                        while step == TOKEN and llama_time_us() - begin < SIGNAL_INTERVAL_US:
+                            step = self.advance()
+                            size = self.text.size() if step != TOKEN else self.text.ready()
+                            out.append(self.text.data(), size)
+                            self.text.take(size)
+                    PyErr_CheckSignals()
+            finally:
+                self.loop.leave()
+        self.loop.check_idle()
+        out.append(self.text.data(), self.text.size())
+        self.text.take(self.text.size())
+        text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
+        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings)
+
+    def cancel(self):
+        """End the stream, from any thread; the memory stays at the last token handed out."""
+        self.loop.cancel()
+
+    def close(self):
+        """End the stream; may be called again."""
+        self.loop.close()
+
+    @property
+    def closed(self):
+        """Whether :meth:`close` was called."""
+        return self.loop.closed
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        return f"<TextStream after {self.loop.produced.size()} tokens, {self.finish_reason or 'running'}>"
+
+    @property
+    def finish_reason(self):
+        """Why it ended, as in :attr:`TokenLoop.finish_reason`."""
+        return self.loop.finish_reason
+
+    @property
+    def tokens(self):
+        """The tokens generated so far, a list of int."""
+        return self.loop.tokens
+
+    @property
+    def timings(self):
+        """What it took so far, :class:`Timings`."""
+        return self.loop.timings
+
+
+def prompt_tokens(vocab, text):
+    """Tokenize a prompt as :class:`TokenLoop` does: with special tokens, and never with two BOS in front."""
+    tokens = vocab.tokenize(text, add_special=True, parse_special=True)
+    if len(tokens) > 1 and tokens[0] == tokens[1] == vocab.bos:
+        del tokens[0]
+    return tokens

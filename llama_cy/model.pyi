@@ -1,0 +1,136 @@
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+from typing_extensions import Self, disjoint_base
+
+from .context import Context
+from .enums import (
+    AttentionType,
+    ContextType,
+    FlashAttnType,
+    Ftype,
+    GGMLType,
+    LazyMode,
+    LoadMode,
+    PoolingType,
+    RopeScalingType,
+    RopeType,
+    SplitMode,
+)
+from .loading import _Path
+from .vocab import Vocab
+
+@disjoint_base
+class Model:
+    def __new__(
+        cls,
+        path: _Path,
+        *,
+        n_gpu_layers: int | Literal["auto"] = "auto",
+        progress: Callable[[float], object] | bool | None = None,
+        split_mode: SplitMode | str = ...,
+        main_gpu: int = ...,
+        tensor_split: Iterable[float] | None = None,
+        load_mode: LoadMode | str = ...,
+        lazy_mode: LazyMode | str = ...,
+        kv_overrides: Mapping[str, bool | int | float | str] | None = None,
+        vocab_only: bool = False,
+        check_tensors: bool = False,
+        use_extra_bufts: bool = ...,
+        no_host: bool = False,
+        load_mtp: bool = ...,
+    ) -> Self: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def vocab(self) -> Vocab: ...
+    @property
+    def vocab_only(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
+    @property
+    def desc(self) -> str: ...
+    @property
+    def ftype(self) -> Ftype: ...
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def n_ctx_train(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def n_embd_inp(self) -> int: ...
+    @property
+    def n_embd_out(self) -> int: ...
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_layer_nextn(self) -> int: ...
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_head_kv(self) -> int: ...
+    @property
+    def n_swa(self) -> int: ...
+    @property
+    def rope_type(self) -> RopeType: ...
+    @property
+    def rope_freq_scale_train(self) -> float: ...
+    @property
+    def cls_labels(self) -> tuple[str | None, ...]: ...
+    @property
+    def has_encoder(self) -> bool: ...
+    @property
+    def has_decoder(self) -> bool: ...
+    @property
+    def decoder_start_token(self) -> int | None: ...
+    @property
+    def is_recurrent(self) -> bool: ...
+    @property
+    def is_hybrid(self) -> bool: ...
+    @property
+    def is_diffusion(self) -> bool: ...
+    def chat_template(self, name: str | None = None) -> str | None: ...
+    def context(
+        self,
+        *,
+        n_ctx: int | None = None,
+        n_batch: int = ...,
+        n_ubatch: int | None = None,
+        n_seq_max: int = 1,
+        n_rs_seq: int = 0,
+        n_outputs_max: int = 0,
+        n_outputs_max_per_seq: int = 0,
+        n_threads: int | None = None,
+        n_threads_batch: int | None = None,
+        poll: int = 50,
+        ctx_type: ContextType | str = ...,
+        rope_scaling_type: RopeScalingType | str = ...,
+        pooling_type: PoolingType | str = ...,
+        attention_type: AttentionType | str = ...,
+        flash_attn_type: FlashAttnType | str = ...,
+        rope_freq_base: float = 0.0,
+        rope_freq_scale: float = 0.0,
+        yarn_ext_factor: float = ...,
+        yarn_attn_factor: float = ...,
+        yarn_beta_fast: float = ...,
+        yarn_beta_slow: float = ...,
+        yarn_orig_ctx: int = 0,
+        type_k: GGMLType | str = ...,
+        type_v: GGMLType | str = ...,
+        embeddings: bool = False,
+        offload_kqv: bool = ...,
+        no_perf: bool = ...,
+        op_offload: bool = ...,
+        swa_full: bool = ...,
+        kv_unified: bool = ...,
+    ) -> Context: ...
+    def save(self, path: _Path) -> None: ...
+    def close(self) -> None: ...
+    def __bool__(self) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...

@@ -1,0 +1,403 @@
+"""From logits to a token."""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, uint32_t
+from libcpp.vector cimport vector
+from llama cimport (
+    LLAMA_DEFAULT_SEED,
+    LLAMA_TOKEN_NULL,
+    import_llama_cy,
+    llama_logit_bias,
+    llama_sampler,
+    llama_sampler_accept,
+    llama_sampler_chain_add,
+    llama_sampler_chain_default_params,
+    llama_sampler_chain_get,
+    llama_sampler_chain_init,
+    llama_sampler_chain_n,
+    llama_sampler_clone,
+    llama_sampler_free,
+    llama_sampler_get_seed,
+    llama_sampler_init_dist,
+    llama_sampler_init_greedy,
+    llama_sampler_init_logit_bias,
+    llama_sampler_init_min_p,
+    llama_sampler_init_penalties,
+    llama_sampler_init_temp,
+    llama_sampler_init_top_k,
+    llama_sampler_init_top_p,
+    llama_sampler_name,
+    llama_sampler_reset,
+    llama_token,
+)
+
+from llama_cy.context cimport Context
+from llama_cy.lifetime cimport SAMPLER, born, died
+
+import math
+from collections.abc import Mapping
+
+from .checks import FLOAT32_MIN, INT32_MAX, UINT32_MAX, integer, real
+from .errors import ClosedError, ContextBusyError, LlamaError
+
+import_llama_cy()
+
+
+cdef Sampler created(llama_sampler * ptr):
+    cdef Sampler sampler = Sampler.__new__(Sampler)
+    sampler.own(ptr)
+    return sampler
+
+
+cdef class Sampler:
+    """One step on the way from logits to a token: ``Sampler.top_k(40)``, ``Sampler.dist(seed=1)``, ….
+
+    A sampler that is added to a :class:`SamplerChain` moves into it and can't be used by itself any more.
+    """
+
+    def __init__(self):
+        raise TypeError("make a Sampler with Sampler.greedy(), Sampler.top_k(40), Sampler.dist(seed=1), …")
+
+    cdef int own(self, llama_sampler * ptr) except -1:
+        if ptr is NULL:
+            raise LlamaError("llama.cpp could not create the sampler")
+        self.ptr = ptr
+        born(SAMPLER)
+        return 0
+
+    cdef llama_sampler * alive(self) except NULL:
+        if self.moved:
+            raise ClosedError("the sampler was moved into a chain; use the chain")
+        if self.ptr is NULL:
+            raise ClosedError("the sampler is closed")
+        return self.ptr
+
+    cdef int enter(self) except -1:
+        self.alive()
+        if self.busy:
+            raise ContextBusyError("the sampler is in use by another thread")
+        self.busy = True
+        return 0
+
+    cdef void leave(self) noexcept:
+        self.busy = False
+
+    cdef void release(self) noexcept:
+        cdef llama_sampler * ptr = self.ptr
+        self.forget()
+        if ptr is not NULL and not self.moved:
+            with nogil:
+                llama_sampler_free(ptr)
+            died(SAMPLER)
+
+    cdef void forget(self) noexcept:
+        self.ptr = NULL
+
+    def __dealloc__(self):
+        if self.ptr is not NULL:
+            self.release()
+
+    def close(self):
+        """Free the sampler; may be called again. A sampler inside a chain lives on in it."""
+        if self.ptr is NULL or self.moved:
+            return
+        self.enter()
+        self.leave()
+        self.release()
+
+    @property
+    def closed(self):
+        """Whether it can't be used by itself any more: closed, or moved into a chain."""
+        return self.ptr is NULL or self.moved
+
+    def __bool__(self):
+        return not self.closed
+
+    def __enter__(self):
+        self.alive()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        if self.ptr is NULL:
+            return f"<{type(self).__name__}, closed>"
+        return f"<{type(self).__name__} {self.name}{', in a chain' if self.moved else ''}>"
+
+    @staticmethod
+    def greedy():
+        """Take the most probable token. Wraps ``llama_sampler_init_greedy``."""
+        return created(llama_sampler_init_greedy())
+
+    @staticmethod
+    def dist(seed=None):
+        """Draw a token by its probability. Wraps ``llama_sampler_init_dist``.
+
+        Parameters
+        ----------
+        seed : int, optional
+            In ``[0, 2**32 - 2]``. By default one is drawn from the system's entropy, and another one at each reset;
+            :attr:`seed` tells which.
+        """
+        return created(llama_sampler_init_dist(
+            LLAMA_DEFAULT_SEED if seed is None else <uint32_t> integer("seed", seed, 0, UINT32_MAX - 1)))  # fmt: skip
+
+    @staticmethod
+    def top_k(k):
+        """Keep the `k` most probable tokens; 0 keeps all. Wraps ``llama_sampler_init_top_k``.
+
+        `k` = 0 leaves the whole vocabulary to the samplers behind, which then sort all of it: costly where the
+        vocabulary is large. Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
+        """
+        return created(llama_sampler_init_top_k(integer("k", k, 0, INT32_MAX)))
+
+    @staticmethod
+    def top_p(p, min_keep=1):
+        """Keep the most probable tokens that sum to `p`, at least `min_keep`. Wraps ``llama_sampler_init_top_p``.
+
+        Holtzman et al., arXiv:1904.09751.
+        """
+        return created(llama_sampler_init_top_p(real("p", p, 0, 1), integer("min_keep", min_keep, 1, INT32_MAX)))
+
+    @staticmethod
+    def min_p(p, min_keep=1):
+        """Keep tokens with at least `p` times the highest probability. Wraps ``llama_sampler_init_min_p``."""
+        return created(llama_sampler_init_min_p(real("p", p, 0, 1), integer("min_keep", min_keep, 1, INT32_MAX)))
+
+    @staticmethod
+    def temp(t):
+        """Divide the logits by `t`; 0 keeps only the highest. Wraps ``llama_sampler_init_temp``."""
+        return created(llama_sampler_init_temp(real("t", t, 0)))
+
+    @staticmethod
+    def penalties(last_n=64, repeat=1.0, freq=0.0, present=0.0):
+        """Make tokens less probable that came before. Wraps ``llama_sampler_init_penalties``.
+
+        Parameters
+        ----------
+        last_n : int
+            Look back so many accepted tokens, in ``[0, 2**20]``; 0 turns it off.
+        repeat : float
+            Divides a positive and multiplies a negative logit; above 0, and 1 turns it off.
+        freq, present : float
+            Subtracted for each time, and once, that the token came; 0 turns it off.
+        """
+        # Smaller ones are zero in 32 bits, and a logit would be divided by it.
+        repeat = real("repeat", repeat, FLOAT32_MIN)
+        # The CPU sampler has no use for the size of the vocabulary.
+        return created(llama_sampler_init_penalties(
+            INT32_MAX, integer("last_n", last_n, 0, 2**20), repeat, real("freq", freq), real("present", present)))
+
+    @staticmethod
+    def logit_bias(biases):
+        """Add to the logits of some tokens. Wraps ``llama_sampler_init_logit_bias``.
+
+        Parameters
+        ----------
+        biases : dict of int to float
+            Token to bias; ``-math.inf`` bans the token.
+        """
+        cdef vector[llama_logit_bias] items
+        cdef llama_logit_bias item
+        if not isinstance(biases, Mapping):
+            raise TypeError(f"logit_bias must be a mapping of tokens to numbers, not {type(biases).__name__}")
+        for token, bias in dict(biases).items():
+            item.token = integer("token", token, 0, INT32_MAX)
+            item.bias = -INFINITY if bias == -math.inf else real(f"bias of token {token}", bias)
+            items.push_back(item)
+        return created(llama_sampler_init_logit_bias(INT32_MAX, <int32_t> items.size(), items.data()))
+
+    @property
+    def name(self):
+        """What llama.cpp calls it. Wraps ``llama_sampler_name``."""
+        if self.ptr is NULL:
+            self.alive()
+        return llama_sampler_name(self.ptr).decode()
+
+    @property
+    def seed(self):
+        """The seed in use, or None where it draws nothing. Wraps ``llama_sampler_get_seed``."""
+        cdef uint32_t seed = llama_sampler_get_seed(self.alive())
+        return None if seed == LLAMA_DEFAULT_SEED else seed
+
+    def accept(self, token):
+        """Tell the sampler that a token was chosen. Wraps ``llama_sampler_accept``."""
+        cdef llama_token c_token = integer("token", token, 0, INT32_MAX)
+        self.enter()
+        try:
+            llama_sampler_accept(self.ptr, c_token)
+        finally:
+            self.leave()
+
+    def reset(self):
+        """Forget the tokens accepted, and draw from the start of the seed again. Wraps ``llama_sampler_reset``."""
+        self.enter()
+        try:
+            llama_sampler_reset(self.ptr)
+        finally:
+            self.leave()
+
+    def clone(self):
+        """Copy the sampler with its state. Wraps ``llama_sampler_clone``."""
+        cdef Sampler twin
+        self.enter()
+        try:
+            twin = type(self).__new__(type(self))
+            twin.handle = self.handle
+            twin.own(llama_sampler_clone(self.ptr))
+        finally:
+            self.leave()
+        return twin
+
+    def sample(self, Context context not None, idx=-1):
+        """Choose a token from a row of logits and accept it. Does what ``llama_sampler_sample`` does.
+
+        Parameters
+        ----------
+        context : Context
+            Holds the logits of its last decode.
+        idx : int
+            Index in the batch, or from the end of the rows when negative.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            The row has no logits, or no sampler in the chain selects a token.
+        """
+        cdef int32_t row = integer("idx", idx, -INT32_MAX, INT32_MAX)
+        cdef const float * logits
+        cdef llama_token token = LLAMA_TOKEN_NULL
+        context.enter()
+        try:
+            self.enter()
+            try:
+                logits = context.row(row)
+                with nogil:
+                    token = sample_row(self.ptr, logits, context.n_vocab, self.candidates)
+                    if token != LLAMA_TOKEN_NULL:
+                        llama_sampler_accept(self.ptr, token)
+            finally:
+                self.leave()
+        finally:
+            context.leave()
+        if token == LLAMA_TOKEN_NULL:
+            raise ValueError("no sampler selected a token; end the chain with greedy() or dist()")
+        return token
+
+
+# A collected cycle must not take `members` away before the chain has told them that it is gone.
+@cython.no_gc_clear
+cdef class SamplerChain(Sampler):
+    """Samplers applied one after another. Wraps ``llama_sampler_chain_init``.
+
+    Parameters
+    ----------
+    *samplers : Sampler
+        In the order of use; each moves into the chain. The last one must select: ``greedy`` or ``dist``.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.members = []
+
+    def __init__(self, *samplers):
+        if self.ptr is not NULL:
+            raise TypeError("a SamplerChain is initialised once")
+        self.own(llama_sampler_chain_init(llama_sampler_chain_default_params()))
+        for sampler in samplers:
+            self.add(sampler)
+
+    def add(self, Sampler sampler not None):
+        """Move a sampler to the end of the chain. Wraps ``llama_sampler_chain_add``.
+
+        Parameters
+        ----------
+        sampler : Sampler
+            Not in use, not closed and not in a chain.
+
+        Returns
+        -------
+        SamplerChain
+            Itself.
+        """
+        sampler.alive()
+        if sampler is self:
+            raise ValueError("a chain can't be added to itself")
+        self.enter()
+        try:
+            sampler.enter()
+            try:
+                llama_sampler_chain_add(self.ptr, sampler.ptr)
+                sampler.moved = True
+                self.members.append(sampler)
+                died(SAMPLER)
+            finally:
+                sampler.leave()
+        finally:
+            self.leave()
+        return self
+
+    cdef void forget(self) noexcept:
+        cdef Sampler member
+        self.ptr = NULL
+        for member in self.members:
+            member.forget()
+
+    def __dealloc__(self):
+        # Here and not in the base, whose __dealloc__ runs when `members` is gone already.
+        if self.ptr is not NULL:
+            self.release()
+
+    def clone(self):
+        """Copy the chain, its samplers and their state. Wraps ``llama_sampler_clone``."""
+        cdef SamplerChain twin = SamplerChain.__new__(SamplerChain)
+        self.enter()
+        try:
+            twin.own(llama_sampler_clone(self.ptr))
+        finally:
+            self.leave()
+        return twin
+
+    def __len__(self):
+        return llama_sampler_chain_n(self.alive())
+
+    def __repr__(self):
+        if self.ptr is NULL:
+            return "<SamplerChain, closed>"
+        steps = [llama_sampler_name(llama_sampler_chain_get(self.ptr, i)).decode() for i in range(len(self))]
+        return f"<SamplerChain {' → '.join(steps) or 'empty'}>"
+
+
+def sampling(*, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repeat_penalty=1.0, frequency_penalty=0.0,
+             presence_penalty=0.0, penalty_last_n=64, logit_bias=None, seed=None):  # fmt: skip
+    """Build the usual chain, in an order that cuts before it sorts.
+
+    bias → penalties → top-k → top-p → min-p → temperature → draw; what is turned off is left out.
+
+    Parameters
+    ----------
+    temperature : float
+        0 takes the most probable token each time.
+    top_k, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty, penalty_last_n, logit_bias, seed
+        As in the :class:`Sampler` of that name.
+
+    Returns
+    -------
+    SamplerChain
+    """
+    steps = []
+    if logit_bias:
+        steps.append(Sampler.logit_bias(logit_bias))
+    if repeat_penalty != 1.0 or frequency_penalty != 0.0 or presence_penalty != 0.0:
+        steps.append(Sampler.penalties(penalty_last_n, repeat_penalty, frequency_penalty, presence_penalty))
+    truncating = [Sampler.top_k(top_k), Sampler.top_p(top_p), Sampler.min_p(min_p), Sampler.temp(temperature)]
+    if temperature == 0:
+        return SamplerChain(*steps, Sampler.greedy())
+    active = (top_k != 0, top_p != 1, min_p != 0, temperature != 1)
+    steps += [step for step, on in zip(truncating, active) if on]
+    return SamplerChain(*steps, Sampler.dist(seed))

@@ -1,0 +1,400 @@
+"""Text to tokens and back."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t
+from libcpp.vector cimport vector
+from llama cimport (
+    LLAMA_TOKEN_NULL,
+    LLAMA_VOCAB_TYPE_NONE,
+    import_llama_cy,
+    llama_detokenize,
+    llama_model_get_vocab,
+    llama_token,
+    llama_token_to_piece,
+    llama_tokenize,
+    llama_vocab_bos,
+    llama_vocab_eos,
+    llama_vocab_eot,
+    llama_vocab_fim_mid,
+    llama_vocab_fim_pad,
+    llama_vocab_fim_pre,
+    llama_vocab_fim_rep,
+    llama_vocab_fim_sep,
+    llama_vocab_fim_suf,
+    llama_vocab_get_add_bos,
+    llama_vocab_get_add_eos,
+    llama_vocab_get_add_sep,
+    llama_vocab_get_attr,
+    llama_vocab_get_score,
+    llama_vocab_get_suppress_tokens,
+    llama_vocab_get_text,
+    llama_vocab_is_control,
+    llama_vocab_is_eog,
+    llama_vocab_mask,
+    llama_vocab_n_tokens,
+    llama_vocab_nl,
+    llama_vocab_pad,
+    llama_vocab_sep,
+)
+from llama cimport llama_vocab_type as c_vocab_type
+
+from llama_cy.lifetime cimport enter_native, leave_native
+
+import operator
+
+from .checks import each, integer, shown
+from .enums import TokenAttr, VocabType
+
+import_llama_cy()
+
+
+cdef object token_or_none(llama_token token):
+    return None if token == LLAMA_TOKEN_NULL else token
+
+
+@cython.final
+cdef class Vocab:
+    """The vocabulary of a model: ``model.vocab``. It keeps the model's weights alive.
+
+    Attributes
+    ----------
+    n_tokens : int
+        Number of tokens; ids are in ``[0, n_tokens)``. Wraps ``llama_vocab_n_tokens``.
+    """
+
+    def __init__(self):
+        raise TypeError("a Vocab comes from model.vocab")
+
+    @staticmethod
+    cdef Vocab borrow(ModelHandle handle):
+        cdef Vocab vocab = Vocab.__new__(Vocab)
+        vocab.handle = handle
+        vocab.ptr = llama_model_get_vocab(handle.alive())
+        vocab.n_tokens = llama_vocab_n_tokens(vocab.ptr)
+        return vocab
+
+    cdef int check(self) except -1:
+        if self.handle is None:
+            raise TypeError("a Vocab comes from model.vocab")
+        self.handle.alive()
+        return 0
+
+    cdef int check_texts(self) except -1:
+        """Refuse what llama.cpp would assert on: a vocabulary may be no more than a number of tokens."""
+        self.check()
+        if c_vocab_type(self.ptr) == LLAMA_VOCAB_TYPE_NONE:
+            raise ValueError(f"this model has no tokenizer: its {self.n_tokens} tokens have no text")
+        return 0
+
+    cdef llama_token token(self, object value) except? -2:
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(f"a token is an integer, not {type(value).__name__}") from None
+        if not 0 <= number < self.n_tokens:
+            raise ValueError(f"token {shown(number)} is out of range [0, {self.n_tokens})")
+        return number
+
+    cdef int collect(self, object tokens, vector[llama_token] & out) except -1:
+        cdef const int32_t[::1] view
+        cdef Py_ssize_t i
+        if tokens is None or isinstance(tokens, (str, bytes, bytearray)):
+            raise TypeError(f"tokens must be an iterable of int, not {type(tokens).__name__}; tokenize a text first")
+        try:
+            view = tokens
+        except (TypeError, ValueError, BufferError):
+            for token in each("tokens", tokens):
+                out.push_back(self.token(token))
+            return 0
+        out.resize(view.shape[0])
+        for i in range(view.shape[0]):
+            if not 0 <= view[i] < self.n_tokens:
+                raise ValueError(f"token {view[i]} at index {i} is out of range [0, {self.n_tokens})")
+            out[i] = view[i]
+        return 0
+
+    def __repr__(self):
+        if self.handle is None or self.handle.ptr is NULL:
+            return "<Vocab, closed>"
+        return f"<Vocab of {self.n_tokens} tokens, {self.type.name.lower()}>"
+
+    def __len__(self):
+        return self.n_tokens
+
+    @property
+    def type(self):
+        """Kind of tokenizer. Wraps ``llama_vocab_type``.
+
+        Returns
+        -------
+        VocabType
+        """
+        self.check()
+        return VocabType(<int> c_vocab_type(self.ptr))
+
+    def tokenize(self, text, *, bint add_special=True, bint parse_special=False):
+        """Split text into tokens. Wraps ``llama_tokenize``.
+
+        Parameters
+        ----------
+        text : str or bytes
+            str is encoded as UTF-8; a lone surrogate is a UnicodeEncodeError.
+        add_special : bool
+            Put the tokens in front and behind that the model asks for (BOS, EOS).
+        parse_special : bool
+            Read the text of control tokens, such as ``<|end|>``, as those tokens. Leave it off for text that
+            others wrote.
+
+        Returns
+        -------
+        list of int
+        """
+        self.check_texts()
+        cdef bytes data
+        if isinstance(text, str):
+            data = text.encode("utf-8")
+        elif isinstance(text, bytes):
+            data = text
+        else:
+            raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
+        if PyBytes_GET_SIZE(data) >= INT32_MAX:
+            raise ValueError(f"text of {PyBytes_GET_SIZE(data)} bytes is out of range [0, {INT32_MAX})")
+        cdef const char * c_text = PyBytes_AS_STRING(data)
+        cdef int32_t length = <int32_t> PyBytes_GET_SIZE(data)
+        cdef int32_t n = length + 16
+        cdef vector[llama_token] tokens
+        tokens.resize(n)
+        enter_native()
+        try:
+            with nogil:
+                n = llama_tokenize(self.ptr, c_text, length, tokens.data(), n, add_special, parse_special)
+                if n < 0 and n != INT32_MIN:
+                    tokens.resize(-n)
+                    n = llama_tokenize(self.ptr, c_text, length, tokens.data(), -n, add_special, parse_special)
+        finally:
+            leave_native()
+        if n < 0:
+            raise ValueError(f"text of {length} bytes makes more than {INT32_MAX} tokens")
+        cdef int32_t i
+        return [tokens[i] for i in range(n)]
+
+    cdef bytes piece(self, llama_token token, int32_t lstrip, bint special):
+        cdef char buffer[256]
+        cdef int32_t n = llama_token_to_piece(self.ptr, token, buffer, 256, lstrip, special)
+        if n >= 0:
+            return buffer[:n]
+        cdef bytes long_piece = PyBytes_FromStringAndSize(NULL, -n)
+        llama_token_to_piece(self.ptr, token, PyBytes_AS_STRING(long_piece), -n, lstrip, special)
+        return long_piece
+
+    def token_to_piece(self, token, *, lstrip=0, bint special=False):
+        """Return the bytes of one token. Wraps ``llama_token_to_piece``.
+
+        Parameters
+        ----------
+        token : int
+            In ``[0, n_tokens)``, else a ValueError.
+        lstrip : int
+            Leave out up to so many blanks in front.
+        special : bool
+            Write control tokens too; otherwise they are empty.
+
+        Returns
+        -------
+        bytes
+            Possibly a part of a UTF-8 sequence.
+        """
+        self.check_texts()
+        return self.piece(self.token(token), integer("lstrip", lstrip, 0, INT32_MAX), special)
+
+    def detokenize_bytes(self, tokens, *, bint remove_special=False, bint unparse_special=False,
+                         bint clean_spaces=False):  # fmt: skip
+        """Join tokens into bytes; parameters as in :meth:`detokenize`."""
+        self.check_texts()
+        cdef vector[llama_token] ids
+        self.collect(tokens, ids)
+        if clean_spaces:
+            return self.cleaned(ids, remove_special, unparse_special)
+        first, last = 0, <Py_ssize_t> ids.size()
+        if remove_special and last > first and self.add_bos and ids[first] == llama_vocab_bos(self.ptr):
+            first += 1
+        if remove_special and last > first and self.add_eos and ids[last - 1] == llama_vocab_eos(self.ptr):
+            last -= 1
+        return b"".join([self.piece(ids[i], 0, unparse_special) for i in range(first, last)])
+
+    cdef bytes cleaned(self, vector[llama_token] & ids, bint remove_special, bint unparse_special):
+        cdef int32_t size = <int32_t> min(<size_t> INT32_MAX, ids.size() * 16 + 64)
+        cdef int32_t count = <int32_t> ids.size()
+        cdef int32_t n
+        cdef bytes text
+        cdef char * buffer
+        while True:
+            text = PyBytes_FromStringAndSize(NULL, size)
+            buffer = PyBytes_AS_STRING(text)
+            enter_native()
+            try:
+                with nogil:
+                    n = llama_detokenize(self.ptr, ids.data(), count, buffer, size, remove_special, unparse_special)
+            finally:
+                leave_native()
+            if n >= 0:
+                return text[:n]
+            size = -n
+
+    def detokenize(self, tokens, *, bint remove_special=False, bint unparse_special=False, bint clean_spaces=False,
+                   str errors="replace"):  # fmt: skip
+        """Join tokens into text. Wraps ``llama_detokenize`` and ``llama_token_to_piece``.
+
+        Parameters
+        ----------
+        tokens : iterable of int or int32 buffer
+        remove_special : bool
+            Leave out BOS and EOS where the model adds them.
+        unparse_special : bool
+            Write control tokens as their text.
+        clean_spaces : bool
+            Take away the blank that some tokenizers put in front of a text, and the blanks that some put before
+            punctuation. By default the text is what the tokens spell, one after another, as :meth:`Context.stream`
+            gives it.
+        errors : str
+            What happens to bytes that are no UTF-8, as in :meth:`bytes.decode`.
+
+        Returns
+        -------
+        str
+        """
+        data = self.detokenize_bytes(
+            tokens, remove_special=remove_special, unparse_special=unparse_special, clean_spaces=clean_spaces
+        )
+        return data.decode("utf-8", errors)
+
+    def get_text(self, token):
+        """Return a token as the vocabulary spells it, for example ``▁the``. Wraps ``llama_vocab_get_text``."""
+        self.check_texts()
+        return llama_vocab_get_text(self.ptr, self.token(token)).decode("utf-8", "replace")
+
+    def get_score(self, token):
+        """Return a token's score or log probability in the tokenizer. Wraps ``llama_vocab_get_score``."""
+        self.check_texts()
+        return llama_vocab_get_score(self.ptr, self.token(token))
+
+    def get_attr(self, token):
+        """Return a token's attributes as a :class:`TokenAttr`. Wraps ``llama_vocab_get_attr``."""
+        self.check_texts()
+        return TokenAttr(<int> llama_vocab_get_attr(self.ptr, self.token(token)))
+
+    def is_eog(self, token):
+        """Tell whether a token ends generation (EOS, end of turn, …). Wraps ``llama_vocab_is_eog``."""
+        self.check()
+        return llama_vocab_is_eog(self.ptr, self.token(token))
+
+    def is_control(self, token):
+        """Tell whether a token is a control token, without text of its own. Wraps ``llama_vocab_is_control``."""
+        self.check_texts()
+        return llama_vocab_is_control(self.ptr, self.token(token))
+
+    @property
+    def bos(self):
+        """Beginning-of-sequence token, or None. Wraps ``llama_vocab_bos``."""
+        self.check()
+        return token_or_none(llama_vocab_bos(self.ptr))
+
+    @property
+    def eos(self):
+        """End-of-sequence token, or None. Wraps ``llama_vocab_eos``."""
+        self.check()
+        return token_or_none(llama_vocab_eos(self.ptr))
+
+    @property
+    def eot(self):
+        """End-of-turn token, or None. Wraps ``llama_vocab_eot``."""
+        self.check()
+        return token_or_none(llama_vocab_eot(self.ptr))
+
+    @property
+    def sep(self):
+        """Sentence separator, or None. Wraps ``llama_vocab_sep``."""
+        self.check()
+        return token_or_none(llama_vocab_sep(self.ptr))
+
+    @property
+    def nl(self):
+        """Newline token, or None. Wraps ``llama_vocab_nl``."""
+        self.check()
+        return token_or_none(llama_vocab_nl(self.ptr))
+
+    @property
+    def pad(self):
+        """Padding token, or None. Wraps ``llama_vocab_pad``."""
+        self.check()
+        return token_or_none(llama_vocab_pad(self.ptr))
+
+    @property
+    def mask(self):
+        """Mask token, or None. Wraps ``llama_vocab_mask``."""
+        self.check()
+        return token_or_none(llama_vocab_mask(self.ptr))
+
+    @property
+    def fim_pre(self):
+        """Fill-in-the-middle prefix token, or None. Wraps ``llama_vocab_fim_pre``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_pre(self.ptr))
+
+    @property
+    def fim_suf(self):
+        """Fill-in-the-middle suffix token, or None. Wraps ``llama_vocab_fim_suf``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_suf(self.ptr))
+
+    @property
+    def fim_mid(self):
+        """Fill-in-the-middle middle token, or None. Wraps ``llama_vocab_fim_mid``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_mid(self.ptr))
+
+    @property
+    def fim_pad(self):
+        """Fill-in-the-middle padding token, or None. Wraps ``llama_vocab_fim_pad``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_pad(self.ptr))
+
+    @property
+    def fim_rep(self):
+        """Fill-in-the-middle repository token, or None. Wraps ``llama_vocab_fim_rep``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_rep(self.ptr))
+
+    @property
+    def fim_sep(self):
+        """Fill-in-the-middle file separator, or None. Wraps ``llama_vocab_fim_sep``."""
+        self.check()
+        return token_or_none(llama_vocab_fim_sep(self.ptr))
+
+    @property
+    def add_bos(self):
+        """Whether the model wants BOS in front. Wraps ``llama_vocab_get_add_bos``."""
+        self.check()
+        return llama_vocab_get_add_bos(self.ptr)
+
+    @property
+    def add_eos(self):
+        """Whether the model wants EOS behind. Wraps ``llama_vocab_get_add_eos``."""
+        self.check()
+        return llama_vocab_get_add_eos(self.ptr)
+
+    @property
+    def add_sep(self):
+        """Whether the model wants SEP behind. Wraps ``llama_vocab_get_add_sep``."""
+        self.check()
+        return llama_vocab_get_add_sep(self.ptr)
+
+    @property
+    def suppress_tokens(self):
+        """Tokens the model asks never to sample, a tuple of int. Wraps ``llama_vocab_get_suppress_tokens``."""
+        self.check()
+        cdef int32_t n = 0
+        cdef const llama_token * tokens = llama_vocab_get_suppress_tokens(self.ptr, &n)
+        cdef int32_t i
+        return tuple([tokens[i] for i in range(n)])

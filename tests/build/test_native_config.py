@@ -1,0 +1,109 @@
+"""The build settings of each platform, as data."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+METAL = ("Metal", "Foundation", "MetalPerformanceShaders")
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    """Load setup.py, which runs nothing when imported."""
+    spec = importlib.util.spec_from_file_location("llama_cy_setup", ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up by name.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_linux_is_static_hidden_and_without_openmp(build: ModuleType) -> None:
+    config = build.native_config("linux-x86_64", {})
+    assert config.cmake_options["BUILD_SHARED_LIBS"] == "OFF"
+    assert config.cmake_options["CMAKE_POSITION_INDEPENDENT_CODE"] == "ON"
+    assert config.cmake_options["CMAKE_CXX_VISIBILITY_PRESET"] == "hidden"
+    assert config.cmake_options["GGML_OPENMP"] == "OFF"
+    assert config.frameworks == ()
+    assert "-Wl,--exclude-libs,ALL" in config.link_args
+    assert "-fvisibility=hidden" in config.compile_args
+
+
+def test_apple_silicon_has_metal_embedded(build: ModuleType) -> None:
+    config = build.native_config("darwin-arm64", {})
+    assert config.cmake_options["GGML_METAL"] == "ON"
+    assert config.cmake_options["GGML_METAL_EMBED_LIBRARY"] == "ON"
+    assert config.cmake_options["CMAKE_OSX_ARCHITECTURES"] == "arm64"
+    for framework in METAL:
+        assert framework in config.frameworks
+        position = config.framework_args.index(framework)
+        assert config.framework_args[position - 1] == "-framework"
+    # The static Metal backend asks for MetalKit too.
+    assert "MetalKit" in config.frameworks
+    assert config.environ["MACOSX_DEPLOYMENT_TARGET"] == config.cmake_options["CMAKE_OSX_DEPLOYMENT_TARGET"]
+
+
+def test_intel_mac_computes_on_the_cpu_and_links_the_frameworks(build: ModuleType) -> None:
+    config = build.native_config("darwin-x86_64", {})
+    assert config.cmake_options["GGML_METAL"] == "OFF"
+    assert config.cmake_options["CMAKE_OSX_ARCHITECTURES"] == "x86_64"
+    assert set(METAL) <= set(config.frameworks)
+
+
+@pytest.mark.parametrize("platform", ["linux-x86_64", "darwin-arm64", "darwin-x86_64"])
+def test_every_source_exists(build: ModuleType, platform: str) -> None:
+    config = build.native_config(platform, {})
+    assert len(config.sources) == len(set(config.sources))
+    assert sorted(config.sources) == sorted(f"llama_cy/{path.name}" for path in (ROOT / "llama_cy").glob("*.pyx"))
+    assert all((ROOT / folder).is_dir() for folder in config.include_dirs)
+
+
+def test_cmake_args_pass_through_and_win(build: ModuleType) -> None:
+    arguments = '-DGGML_CUDA=on -DGGML_OPENMP:BOOL=ON "-DCMAKE_CUDA_ARCHITECTURES=80;90a" -DGGML_NATIVE=OFF'
+    config = build.native_config("linux-x86_64", {"CMAKE_ARGS": arguments})
+    assert config.cmake_options["GGML_CUDA"] == "on"
+    assert config.cmake_options["GGML_OPENMP"] == "ON"
+    assert config.cmake_options["CMAKE_CUDA_ARCHITECTURES"] == "80;90a"
+    assert config.cmake_options["GGML_NATIVE"] == "OFF"
+    assert {"cublas", "cudart_static"} <= set(config.libraries)
+    assert "vulkan" in build.native_config("linux-x86_64", {"CMAKE_ARGS": "-DGGML_VULKAN=1"}).libraries
+
+
+def test_nothing_but_its_arguments_decides(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build.native_config("linux-x86_64", {})
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_CUDA=on")
+    assert build.native_config("linux-x86_64", {}) == before
+
+
+def test_the_deployment_target_of_the_caller_is_respected(build: ModuleType) -> None:
+    config = build.native_config("darwin-arm64", {"MACOSX_DEPLOYMENT_TARGET": "13.3"})
+    assert config.cmake_options["CMAKE_OSX_DEPLOYMENT_TARGET"] == "13.3"
+    assert "-mmacosx-version-min=13.3" in config.link_args
+
+
+def test_an_unknown_platform_is_refused_in_one_line(build: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="plan9-x86_64") as refused:
+        build.native_config("plan9-x86_64", {})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_compiler_is_one_line(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SystemExit, match="no C\\+\\+17 compiler found") as refused:
+        build.check_tools("linux-x86_64")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_cmake_is_named(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.shutil, "which", lambda name: None if name == "cmake" else f"/usr/bin/{name}")
+    with pytest.raises(SystemExit, match="cmake not found"):
+        build.check_tools("linux-x86_64")

@@ -1,0 +1,171 @@
+"""Leave the interpreter in every way while native objects live: the status is right and nobody prints a word."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from support.child import run
+
+# Everything alive in module globals, in a cycle, and under a suspended generator.
+ALIVE = """
+import os, signal, sys, threading, time
+import llama_cy
+
+model = llama_cy.Model(sys.argv[1])
+vocab = model.vocab
+context = model.context(n_ctx=512, n_threads=1)
+context.decode([1, 2, 3])
+view = context.logits_view()
+other = model.context(n_ctx=4096, n_threads=1)
+chain = llama_cy.sampling(seed=1)
+stream = other.stream([1, 2, 3], chain, max_tokens=100, ignore_eog=True)
+next(stream)
+batch = llama_cy.Batch(4)
+memory, state = context.memory, context.state
+cycle = [model, context, chain, stream]
+cycle.append(cycle)
+
+def suspended():
+    with llama_cy.Model(sys.argv[1]) as model, model.context(n_ctx=64, n_threads=1) as context:
+        yield context
+
+generator = suspended()
+next(generator)
+"""
+
+ENDINGS = {
+    "return": ("", 0, ""),
+    "exit": ("sys.exit(3)", 3, ""),
+    "exit with a text": ("sys.exit('the end')", 1, "the end"),
+    "exception": ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+    "exception in a frame that holds": ("def f(context=context, model=model): raise KeyError\nf()", 1, "KeyError"),
+    "SIGTERM handled": ("signal.signal(15, lambda *_: sys.exit(4)); os.kill(os.getpid(), 15); time.sleep(9)", 4, ""),
+    "exit in a thread": ("t = threading.Thread(target=sys.exit); t.start(); t.join()", 0, ""),
+    "thread still at work": (
+        "threading.Thread(target=lambda: [other.memory.clear() for _ in range(99)]).start()",
+        0,
+        "",
+    ),
+    "closed at exit": (
+        "import atexit; atexit.register(model.close); atexit.register(other.close); atexit.register(stream.close)",
+        0,
+        "",
+    ),
+    "used at exit": ("import atexit; atexit.register(lambda: other.decode([1]))", 0, ""),
+    "finalizer that uses": (
+        "class Late:\n    def __del__(self): repr(context), bool(model), repr(stream), context.closed\n"
+        "late = Late(); late.itself = late",
+        0,
+        "",
+    ),
+    "module globals deleted by hand": ("globals().clear()", 0, ""),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ending(tiny_path: Path, ending: str) -> None:
+    source, code, last_line = ENDINGS[ending]
+    child = run(ALIVE + source, tiny_path)
+    assert child.code == code, child.stderr
+    assert child.stdout == ""
+    lines = child.stderr.splitlines()
+    assert lines[-1:] == ([last_line] if last_line else [])
+    if last_line in ("", "the end"):
+        assert len(lines) == bool(last_line)
+    else:
+        # A traceback and nothing beside it.
+        assert lines[0] == "Traceback (most recent call last):"
+        assert all(line.startswith("  ") for line in lines[1:-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal(tiny_path: Path, number: signal.Signals) -> None:
+    hit = "signal.signal(2, signal.default_int_handler); os.kill(os.getpid(), int(sys.argv[2])); time.sleep(9)"
+    child = run(ALIVE + hit, tiny_path, str(int(number)), dies_of=number)
+    assert child.code == -number
+    assert child.stdout == ""
+    assert child.stderr.splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
+
+
+# What a thread may be in the midst of when the main thread leaves.
+WORK = {
+    "decode": "context.memory.clear(); context.decode([1] * 500)",
+    "decode of a batch": "context.memory.clear(); context.decode(full)",
+    "generate": "list(context.generate([1], max_tokens=300, ignore_eog=True))",
+    "stream": "''.join(context.stream([1], max_tokens=300, ignore_eog=True))",
+    "complete": "context.complete([1], max_tokens=300, ignore_eog=True)",
+    "sample": "llama_cy.Sampler.dist(1).sample(ready)",
+    "load": "llama_cy.Model(sys.argv[1])",
+    "load with progress": "llama_cy.Model(sys.argv[1], progress=lambda share: time.sleep(0.001))",
+    "context": "model.context(n_ctx=2048, n_threads=1)",
+    "tokenize": "vocab.tokenize('hello world' * 5000)",
+    "detokenize": "vocab.detokenize([5] * 50000, clean_spaces=True)",
+    "state": "ready.state.set(ready.state.get())",
+    "save": "model.save(sys.argv[2])",
+}
+DAEMON = """
+import sys, threading, time
+import llama_cy
+
+model = llama_cy.Model(sys.argv[1])
+vocab = model.vocab
+context = model.context(n_ctx=512, n_threads=2)
+ready = model.context(n_ctx=2048, n_threads=1)
+ready.decode([1] * 2000)
+full = llama_cy.Batch(500)
+for i in range(500):
+    full.add(7, i)
+begun = threading.Event()
+
+def work():
+    while True:
+        {work}
+        begun.set()
+
+for _ in range({threads}):
+    threading.Thread(target=work, daemon=True).start()
+begun.wait()
+time.sleep(0.02)
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_daemon_thread_at_work(tiny_path: Path, tmp_path: Path, work: str) -> None:
+    # A context serves one thread, and a file is written by one; the rest may be done by many.
+    threads = 1 if work == "save" or "context." in WORK[work] or "ready" in WORK[work] else 3
+    child = run(DAEMON.format(work=WORK[work], threads=threads), tiny_path, tmp_path / "saved.gguf")
+    assert (child.code, child.stdout, child.stderr) == (5, "", "")
+
+
+QUIET = """
+import sys
+import llama_cy
+
+llama_cy.devices(), llama_cy.version()
+for path in sys.argv[1:]:
+    try:
+        model = llama_cy.Model(path)
+    except llama_cy.ModelLoadError:
+        continue
+    with model.context(n_ctx=64, n_threads=1) as context:
+        context.complete("hello", max_tokens=4)
+        try:
+            context.decode([1] * 10_000)
+        except llama_cy.KVCacheFullError:
+            pass
+        try:
+            context.logits(99)
+        except ValueError:
+            pass
+        context.state.set(context.state.get())
+"""
+
+
+def test_not_a_byte_from_import_to_exit(tiny_path: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_path.read_bytes()[:5000])
+    child = run(QUIET, tiny_path, cut)
+    assert (child.code, child.stdout, child.stderr) == (0, "", "")

@@ -1,0 +1,1 @@
+"""Corpus, tokenizer, training, export and evaluation of the built-in demo model."""

@@ -1,0 +1,172 @@
+"""Write llama_cy_api.h: the function table, and the macros that call through it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from .declarations import Function, Header, Named, Struct, spell, wrapped
+
+ABI = 1
+
+TOP = """\
+#ifndef LLAMA_CY_API_H
+#define LLAMA_CY_API_H
+
+/* How to use it: README.md beside this file. */
+
+#if !defined(LLAMA_CY_DEFINE_TABLE) && !defined(LLAMA_CY_NO_IMPORT)
+#include <Python.h>
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "ggml-cpu.h"
+#include "ggml-opt.h"
+#include "gguf.h"
+#include "llama.h"
+
+#define LLAMA_CY_ABI {abi}
+#define LLAMA_CY_LLAMA_CPP_COMMIT "{commit}"
+#define LLAMA_CY_SIGNATURE "{signature}" /* of the list of members below */
+#define LLAMA_CY_CAPSULE "llama_cy._llama._api"
+
+#if defined(__GNUC__)
+#define LLAMA_CY_HIDDEN __attribute__((visibility("hidden")))
+#define LLAMA_CY_UNUSED __attribute__((unused))
+#else
+#define LLAMA_CY_HIDDEN
+#define LLAMA_CY_UNUSED
+#endif
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* The first four members never move: they are read before the rest is trusted. */
+struct llama_cy_table {{
+    uint32_t abi;
+    uint32_t size;
+    const char * llama_cpp_commit;
+    const char * signature;
+"""
+
+OWN_TABLE = """\
+};
+
+#ifdef LLAMA_CY_DEFINE_TABLE
+
+LLAMA_CY_UNUSED static const struct llama_cy_table llama_cy_own_table = {
+    LLAMA_CY_ABI,
+    (uint32_t) sizeof(struct llama_cy_table),
+    LLAMA_CY_LLAMA_CPP_COMMIT,
+    LLAMA_CY_SIGNATURE,
+"""
+
+CHECKS = """\
+};
+#define llama_cy_api (&llama_cy_own_table)
+
+#ifdef __cplusplus
+#define LLAMA_CY_CHECK(condition) static_assert(condition, "llama.cpp's headers differ from the mirror: " #condition)
+#else
+#define LLAMA_CY_CHECK(condition) _Static_assert(condition, "llama.cpp's headers differ from the mirror: " #condition)
+#endif
+
+"""
+
+LAYOUT = "#ifdef __LP64__\n"
+
+IMPORT = """\
+#endif /* __LP64__ */
+
+#else /* LLAMA_CY_DEFINE_TABLE */
+
+#if defined(LLAMA_CY_UNIQUE_SYMBOL)
+#define llama_cy_api LLAMA_CY_UNIQUE_SYMBOL
+extern LLAMA_CY_HIDDEN const struct llama_cy_table * llama_cy_api;
+#if !defined(LLAMA_CY_NO_IMPORT)
+LLAMA_CY_HIDDEN const struct llama_cy_table * llama_cy_api = NULL;
+#endif
+#elif defined(LLAMA_CY_NO_IMPORT)
+#error "LLAMA_CY_NO_IMPORT needs LLAMA_CY_UNIQUE_SYMBOL, the name that another file of the program defines"
+#else
+LLAMA_CY_UNUSED static const struct llama_cy_table * llama_cy_api = NULL;
+#endif
+
+#if !defined(LLAMA_CY_NO_IMPORT)
+/* Fetch the table of the installed llama_cy. Returns 0, or -1 with an exception set. Needs the GIL. */
+LLAMA_CY_UNUSED static inline int import_llama_cy(void) {
+    /* PyCapsule_Import finds an attribute of the package, not a submodule that nobody has imported. */
+    PyObject * module = PyImport_ImportModule("llama_cy._llama");
+    if (module == NULL) {
+        return -1;
+    }
+    const struct llama_cy_table * table = (const struct llama_cy_table *) PyCapsule_Import(LLAMA_CY_CAPSULE, 0);
+    Py_DECREF(module);
+    if (table == NULL) {
+        return -1;
+    }
+    if (table->abi != LLAMA_CY_ABI || table->size < sizeof(struct llama_cy_table) ||
+        strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) != 0 ||
+        strcmp(table->signature, LLAMA_CY_SIGNATURE) != 0) {
+        PyErr_Format(PyExc_ImportError,
+                     "this extension was compiled against llama_cy C API %d (llama.cpp %s, table %s of %d bytes), "
+                     "but the installed llama_cy has C API %d (llama.cpp %s, table %s of %d bytes): "
+                     "rebuild the extension",
+                     LLAMA_CY_ABI, LLAMA_CY_LLAMA_CPP_COMMIT, LLAMA_CY_SIGNATURE, (int) sizeof(struct llama_cy_table),
+                     (int) table->abi, table->llama_cpp_commit, table->signature, (int) table->size);
+        return -1;
+    }
+    llama_cy_api = table;
+    return 0;
+}
+#endif
+
+/* Function-like, because some names are a struct or an enum as well. */
+"""
+
+BOTTOM = """\
+
+#endif /* LLAMA_CY_DEFINE_TABLE */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LLAMA_CY_API_H */
+"""
+
+
+def write(headers: list[Header], commit: str, banner: str) -> str:
+    functions = [f for h in headers for f in h.functions]
+    members = [member(f) for f in functions]
+    signature = hashlib.sha256("\n".join(members).encode()).hexdigest()[:16]
+    parts = [f"/* {banner} */\n", TOP.format(abi=ABI, commit=commit, signature=signature)]
+    parts += [f"    {line}\n" for text in members for line in wrapped(f"{text};")]
+    parts += [OWN_TABLE, *(f"    {f.name},\n" for f in functions), CHECKS]
+    parts += [f"LLAMA_CY_CHECK({name} == {value});\n" for h in headers for e in h.enums for name, value in e.members]
+    parts += [LAYOUT, *(f"LLAMA_CY_CHECK({check});\n" for h in headers for s in h.structs for check in layout(s))]
+    parts += [IMPORT, *(f"#define {f.name}(...) (llama_cy_api->{f.name}(__VA_ARGS__))\n" for f in functions), BOTTOM]
+    return "".join(parts)
+
+
+def c_name(ctype: Named) -> str:
+    return f"{ctype.tag} {ctype.name}".strip()
+
+
+def member(function: Function) -> str:
+    text = spell(function.ctype, f"(*{function.name})", c_name)
+    return text if function.ctype.parameters else text.removesuffix("()") + "(void)"
+
+
+def layout(struct: Struct) -> Iterator[str]:
+    """Yield what must hold for the layout of a struct; one without a name of its own is part of another."""
+    if struct.fields is None or struct.cname:
+        return
+    name = struct.name if struct.typedef else f"struct {struct.name}"
+    yield f"sizeof({name}) == {struct.size}"
+    for field in struct.fields:
+        yield f"offsetof({name}, {field.name}) == {field.offset}"

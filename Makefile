@@ -34,7 +34,7 @@ $(TEST_STAMP): $(BUILD_STAMP) pyproject.toml
 lint: build $(TEST_STAMP) ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint llama_cy
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint llama_cy
 	$(VENV)/bin/mypy
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code

@@ -1,5 +1,6 @@
 from llama_cy.batch cimport Batch
 from llama_cy.context cimport Context
 from llama_cy.model cimport Model
-from llama_cy.sampler cimport Sampler, SamplerChain
+from llama_cy.sampler cimport Sampler
+from llama_cy.sampler_chain cimport SamplerChain
 from llama_cy.vocab cimport Vocab

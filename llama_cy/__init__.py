@@ -63,11 +63,13 @@ from .errors import (
     StateError,
 )
 from .lifetime import live_objects
-from .loop import TextStream, TokenLoop
+from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
-from .sampler import Sampler, SamplerChain, sampling
+from .sampler import Sampler
+from .sampler_chain import SamplerChain, sampling
 from .state import State
+from .stream import TextStream
 from .threadpool import Threadpool
 from .vocab import Vocab
 

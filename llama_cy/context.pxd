@@ -1,43 +1,10 @@
 from libc.stdint cimport int32_t
-from llama cimport llama_batch, llama_memory_t, llama_token
 
-from llama_cy.batch cimport Batch
-from llama_cy.context_handle cimport ContextHandle
+from llama_cy.decoder cimport Decoder
 
 
-cdef class Context(ContextHandle):
-    cdef llama_memory_t mem
-    cdef readonly object model
-    cdef readonly int n_vocab
-    cdef readonly int n_ctx
-    cdef readonly int n_ctx_seq
-    cdef readonly int n_batch
-    cdef readonly int n_ubatch
-    cdef readonly int n_seq_max
+cdef class Context(Decoder):
     cdef str signature
-    # Attention keeps an entry for each token; a recurrent state has no such limit.
-    cdef bint bounded
-    cdef bint unified
-    cdef bint encoder
-    cdef bint encoded
-    cdef bint embedding
-    # A state carries the memory only, so outputs are another text's after a restore.
-    cdef bint stale
-    # llama.cpp puts these off to the next decode, and its state functions know nothing of them.
-    cdef bint shift_deferred
-    cdef bint copy_deferred
-    cdef int n_outputs_max
-    cdef int n_pos_max
 
-    cdef int check_seq(self, object seq_id, int low) except -2
     cdef int check_fresh(self) except -1
     cdef const float * row(self, int32_t i) except NULL
-    cdef int decode_tokens(self, llama_token * tokens, int n) except -1
-    cdef bint whole(self, bint encode)
-    cdef int prepare(self, str what) except -1
-    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1
-    cdef int compute(self, llama_batch batch, bint encode) except -1
-    cdef int compute_batch(self, Batch batch, bint encode) except -1
-    cdef int n_used(self) noexcept
-    cdef int check_room(self, int needed) except -1
-    cdef int failed(self, int code, str what) except -1

@@ -1,26 +1,18 @@
 """A model at work: its memory, its decodes and what they give."""
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int8_t, int32_t
-from libc.string cimport memcpy, memset
-from libcpp.vector cimport vector
+from libc.stdint cimport int32_t
+from libc.string cimport memcpy
 from llama cimport (
     LLAMA_POOLING_TYPE_NONE,
     LLAMA_POOLING_TYPE_RANK,
     import_llama_cy,
-    llama_batch,
     llama_context,
-    llama_decode,
-    llama_encode,
-    llama_get_causal_attn,
     llama_get_embeddings_ith,
     llama_get_embeddings_seq,
     llama_get_logits_ith,
     llama_get_memory,
     llama_init_from_model,
-    llama_memory_seq_pos_max,
-    llama_memory_seq_pos_min,
     llama_model,
     llama_model_has_encoder,
     llama_model_is_recurrent,
@@ -32,14 +24,13 @@ from llama cimport (
     llama_n_seq_max,
     llama_n_ubatch,
     llama_pooling_type,
-    llama_token,
 )
 
-from llama_cy.batch cimport Batch
-from llama_cy.context_handle cimport ContextHandle, should_abort
+from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
+from llama_cy.decoder cimport Decoder
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport check_exit, enter_native, leave_native
+from llama_cy.lifetime cimport enter_native, leave_native
 from llama_cy.model cimport Model
 from llama_cy.threadpool cimport Threadpool
 
@@ -48,13 +39,7 @@ import numpy as np
 from . import log
 from .checks import INT32_MAX, integer
 from .enums import PoolingType
-from .errors import (
-    ContextError,
-    DecodeAborted,
-    DecodeError,
-    InvalidBatchError,
-    KVCacheFullError,
-)
+from .errors import ContextError
 
 import_llama_cy()
 
@@ -70,7 +55,7 @@ cdef object copied(const float * values, int n):
 
 
 @cython.no_gc_clear
-cdef class Context(ContextHandle):
+cdef class Context(Decoder):
     """A model's memory and its computation. Wraps ``llama_init_from_model``.
 
     Parameters
@@ -161,187 +146,6 @@ cdef class Context(ContextHandle):
         if self.ptr is NULL:
             return "<Context, closed>"
         return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.pool.n_threads} threads>"
-
-    cdef int check_seq(self, object seq_id, int low) except -2:
-        return integer("seq_id", seq_id, low, self.n_seq_max - 1)
-
-    cdef int n_used(self) noexcept:
-        """Count the places that sequence 0 takes."""
-        cdef int highest = llama_memory_seq_pos_max(self.mem, 0)
-        return 0 if highest < 0 else highest - llama_memory_seq_pos_min(self.mem, 0) + 1
-
-    cdef int check_room(self, int needed) except -1:
-        """Refuse before C does, with both counts; only attention keeps an entry for each token."""
-        if not self.bounded:
-            return 0
-        cdef int used = self.n_used()
-        if used + needed > self.n_ctx_seq:
-            error = KVCacheFullError(
-                f"{needed} tokens do not fit: the context holds {self.n_ctx_seq}, {used} of them in use"
-            )
-            error.needed, error.available = needed, self.n_ctx_seq - used
-            raise error
-        return 0
-
-    cdef int failed(self, int code, str what) except -1:
-        """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
-        lines = log.tail()
-        check_exit()
-        if code == 2 or self.cancelled.load():
-            self.cancelled.store(False)
-            raise DecodeAborted(f"{what} was cancelled", code=code)
-        if code == 1:
-            raise KVCacheFullError(f"{what}: no free place in a memory of {self.n_ctx} tokens", code=code, log=lines)
-        if code == -1:
-            raise InvalidBatchError(f"{what}: invalid batch", code=code, log=lines)
-        raise DecodeError(f"{what} failed", code=code, log=lines)
-
-    cdef bint whole(self, bint encode):
-        """Whether all tokens must be computed in one piece, so that each can attend to each."""
-        return encode or self.mem is NULL or not llama_get_causal_attn(self.ptr)
-
-    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1:
-        """Refuse what llama.cpp would assert on."""
-        limit, name = (self.n_ubatch, "n_ubatch") if self.whole(encode) else (self.n_batch, "n_batch")
-        if n == 0:
-            raise InvalidBatchError("the batch is empty: there is no token to compute")
-        if n > limit:
-            raise InvalidBatchError(f"{n} tokens are more than {name}, which is {limit}")
-        if n_outputs > self.n_outputs_max:
-            raise InvalidBatchError(f"{n_outputs} outputs are more than n_outputs_max, which is {self.n_outputs_max}")
-        if highest_pos >= self.n_pos_max:
-            raise InvalidBatchError(f"position {highest_pos} is out of range [0, {self.n_pos_max}), as trained")
-        if self.encoder and not encode and not self.encoded:
-            raise InvalidBatchError("an encoder-decoder model decodes after encode() only")
-        return 0
-
-    cdef int decode_tokens(self, llama_token * tokens, int n) except -1:
-        """Append tokens to sequence 0, a micro-batch at a time, so that Ctrl-C and cancel() come through."""
-        cdef int step = self.n_ubatch
-        cdef int done = 0
-        cdef int used = 0 if self.mem is NULL else llama_memory_seq_pos_max(self.mem, 0) + 1
-        cdef int code = 0
-        cdef llama_batch batch
-        cdef vector[int8_t] silent
-        self.check_exports("decode")
-        if self.embedding:
-            step = min(step, self.n_outputs_max)
-        self.check_input(n if self.whole(False) else min(n, step), 1, used + n - 1, False)
-        self.check_room(n)
-        silent.resize(step)
-        memset(&batch, 0, sizeof(batch))
-        self.epoch += 1
-        while done < n:
-            batch.token = tokens + done
-            batch.n_tokens = min(step, n - done)
-            batch.logits = silent.data()
-            if done + batch.n_tokens == n:
-                batch.logits = NULL
-            with nogil:
-                code = llama_decode(self.ptr, batch)
-            if code != 0:
-                self.failed(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
-            done += batch.n_tokens
-            self.stale = self.shift_deferred = self.copy_deferred = False
-            PyErr_CheckSignals()
-            if self.cancelled.load() and done < n:
-                self.failed(2, f"decoding after {done} of {n} tokens")
-        return 0
-
-    cdef int compute(self, llama_batch batch, bint encode) except -1:
-        cdef int code
-        self.epoch += 1
-        with nogil:
-            code = llama_encode(self.ptr, batch) if encode else llama_decode(self.ptr, batch)
-        if code != 0:
-            self.failed(code, "encode" if encode else "decode")
-        self.stale = False
-        if encode:
-            self.encoded = True
-        else:
-            self.shift_deferred = self.copy_deferred = False
-        PyErr_CheckSignals()
-        return 0
-
-    cdef int compute_batch(self, Batch batch, bint encode) except -1:
-        batch.enter()
-        try:
-            if batch.highest_token >= self.n_vocab:
-                raise InvalidBatchError(f"token {batch.highest_token} is out of range [0, {self.n_vocab})")
-            if batch.most_seq_ids > 1 and self.mem is not NULL and self.n_seq_max > 1 and not self.unified:
-                raise InvalidBatchError("a token in several sequences needs a context with kv_unified=True")
-            outputs = batch.c.n_tokens if encode or self.embedding else batch.n_outputs
-            self.check_input(batch.c.n_tokens, outputs, batch.highest_pos, encode)
-            self.compute(batch.c, encode)
-        finally:
-            batch.leave()
-        return 0
-
-    def decode(self, tokens):
-        """Compute tokens and keep them in memory. Wraps ``llama_decode``.
-
-        Parameters
-        ----------
-        tokens : iterable of int, int32 buffer, or Batch
-            Plain tokens go behind sequence 0, in pieces of `n_ubatch`, and the last one has logits. A Batch says
-            positions, sequences and outputs itself, and must fit into `n_batch`.
-
-        Raises
-        ------
-        KVCacheFullError
-            They do not fit; nothing was decoded of a plain list.
-        InvalidBatchError
-            llama.cpp refuses the batch; nothing was decoded.
-        DecodeAborted
-            :meth:`cancel` was called; whole pieces decoded before stay in memory.
-        DecodeError
-            The computation failed.
-        """
-        cdef vector[llama_token] ids
-        self.prepare("decode")
-        try:
-            if isinstance(tokens, Batch):
-                self.compute_batch(tokens, False)
-            else:
-                self.own_vocab.collect(tokens, ids)
-                self.decode_tokens(ids.data(), <int> ids.size())
-        finally:
-            self.leave()
-
-    def encode(self, tokens):
-        """Run the encoder over tokens, in one piece of at most `n_ubatch`. Wraps ``llama_encode``.
-
-        Parameters
-        ----------
-        tokens : iterable of int, int32 buffer, or Batch
-        """
-        cdef vector[llama_token] ids
-        cdef llama_batch batch
-        self.prepare("encode")
-        try:
-            if not self.encoder and self.mem is not NULL:
-                raise ContextError(f"the model has no encoder: {self.model!r}")
-            if isinstance(tokens, Batch):
-                self.compute_batch(tokens, True)
-            else:
-                self.own_vocab.collect(tokens, ids)
-                self.check_input(<int> ids.size(), <int> ids.size(), <int> ids.size() - 1, True)
-                memset(&batch, 0, sizeof(batch))
-                batch.token, batch.n_tokens = ids.data(), <int32_t> ids.size()
-                self.compute(batch, True)
-        finally:
-            self.leave()
-
-    cdef int prepare(self, str what) except -1:
-        self.enter()
-        try:
-            self.check_exports(what)
-            self.cancelled.store(False)
-            log.begin()
-        except BaseException:
-            self.leave()
-            raise
-        return 0
 
     cdef const float * row(self, int32_t i) except NULL:
         cdef const float * values
@@ -468,12 +272,12 @@ cdef class Context(ContextHandle):
 
     def stream(self, prompt, sampler=None, **options):
         """Decode a prompt and return an iterator of text; see :class:`TextStream`."""
-        from .loop import TextStream
+        from .stream import TextStream
 
         return TextStream(self, prompt, sampler, **options)
 
     def complete(self, prompt, sampler=None, **options):
         """Decode a prompt, generate to the end and return a :class:`Completion`; options as in :class:`TextStream`."""
-        from .loop import TextStream
+        from .stream import TextStream
 
         return TextStream(self, prompt, sampler, **options).complete()

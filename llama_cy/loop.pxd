@@ -1,20 +1,9 @@
 from libc.stdint cimport int64_t
-from libcpp cimport bool
-from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport llama_token
 
 from llama_cy.context cimport Context
 from llama_cy.sampler cimport Sampler
-
-cdef extern from "kernels/text.h" nogil:
-    cdef cppclass text_assembler "llama_cy::text_assembler":
-        void add_stop(const string &) except +
-        bool feed(const char *, size_t) except +
-        size_t ready()
-        const char * data()
-        size_t size()
-        void take(size_t)
 
 
 cdef enum Step:
@@ -56,12 +45,3 @@ cdef class TokenLoop:
     cdef int start(self) except -1
     cdef Step step(self) except? LAST nogil
     cdef int decoded(self, int code) except -1
-
-
-cdef class TextStream:
-    cdef readonly TokenLoop loop
-    cdef text_assembler text
-    cdef vector[char] piece
-
-    cdef Step advance(self) except? LAST nogil
-    cdef str take(self, size_t size)

@@ -1,10 +1,8 @@
 """Sample, accept, decode, over and over, with the GIL released."""
 
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
-from libcpp.string cimport string
 from llama cimport (
     LLAMA_TOKEN_NULL,
     import_llama_cy,
@@ -16,7 +14,6 @@ from llama cimport (
     llama_sampler_reset,
     llama_time_us,
     llama_token,
-    llama_token_to_piece,
     llama_vocab_is_eog,
 )
 
@@ -26,14 +23,13 @@ from llama_cy.vocab cimport Vocab
 
 from . import log
 from .checks import integer
-from .completion import Completion, Timings
+from .completion import Timings
 from .errors import ClosedError, ContextBusyError, DecodeAborted, KVCacheFullError, LlamaError
-from .sampler import sampling
+from .sampler_chain import sampling
 
 import_llama_cy()
 
 REASONS = {STOP: "stop", LENGTH: "length", EOG: "eog", CANCELLED: "cancelled"}
-cdef int64_t SIGNAL_INTERVAL_US = 20_000
 
 
 cdef class TokenLoop:
@@ -267,155 +263,6 @@ cdef class TokenLoop:
         return Timings(
             self.prompt.size() if self.started else 0, self.prompt_us / 1e6, self.produced.size(), self.loop_us / 1e6
         )
-
-
-cdef class TextStream:
-    """Generate text: an iterator of str.
-
-    Each item is at least one whole character; a multi-byte character is never split, and a part of a stop string
-    never appears. Joined, the items are what :meth:`Vocab.detokenize` makes of all tokens behind the prompt.
-
-    Parameters
-    ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog
-        As in :class:`TokenLoop`.
-    stop : str or iterable of str
-        Texts that end the stream and are not handed out, wherever token boundaries fall.
-
-    Attributes
-    ----------
-    loop : TokenLoop
-        What chooses the tokens.
-    """
-
-    def __cinit__(self, context, prompt, sampler=None, *, stop=(), **options):
-        for text in [stop] if isinstance(stop, str) else stop:
-            if not isinstance(text, str):
-                raise TypeError(f"a stop string must be str, not {type(text).__name__}")
-            if not text:
-                raise ValueError("a stop string must not be empty")
-            self.text.add_stop(text.encode("utf-8"))
-        self.loop = TokenLoop(context, prompt, sampler, **options)
-        cdef Vocab vocab = self.loop.context.vocab
-        vocab.check_texts()
-        self.piece.resize(256)
-
-    cdef Step advance(self) except? LAST nogil:
-        """Take one step and add its bytes to the text."""
-        cdef Step step = self.loop.step()
-        cdef int32_t n
-        if step == ENDED:
-            return ENDED
-        n = llama_token_to_piece(
-            self.loop.context.own_vocab.ptr, self.loop.produced.back(), self.piece.data(), <int32_t> self.piece.size(), 0, False)
-        if n < 0:
-            self.piece.resize(-n)
-            n = llama_token_to_piece(
-                self.loop.context.own_vocab.ptr, self.loop.produced.back(), self.piece.data(), -n, 0, False)
-        if self.text.feed(self.piece.data(), n):
-            self.loop.reason = STOP
-            return LAST
-        return step
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef Step step = TOKEN
-        cdef size_t size
-        if self.loop.reason != RUNNING:
-            self.loop.check_idle()
-            if self.loop.closed or not self.text.size():
-                raise StopIteration
-            return self.take(self.text.size())
-        self.loop.enter()
-        try:
-            while True:
-                with nogil:
-                    step = self.advance()
-                    size = self.text.size() if step != TOKEN else self.text.ready()
-                if size or step != TOKEN:
-                    break
-                PyErr_CheckSignals()
-        finally:
-            self.loop.leave()
-        if not size:
-            raise StopIteration
-        return self.take(size)
-
-    cdef str take(self, size_t size):
-        text = PyUnicode_DecodeUTF8(self.text.data(), size, b"replace")
-        self.text.take(size)
-        return text
-
-    def complete(self):
-        """Run to the end at once.
-
-        Returns
-        -------
-        Completion
-            With all the text that was not handed out before.
-        """
-        cdef Step step = TOKEN
-        cdef string out
-        cdef size_t size
-        cdef int64_t begin
-        if self.loop.reason == RUNNING:
-            self.loop.enter()
-            try:
-                while step == TOKEN:
-                    with nogil:
-                        begin = llama_time_us()
-                        while step == TOKEN and llama_time_us() - begin < SIGNAL_INTERVAL_US:
-                            step = self.advance()
-                            size = self.text.size() if step != TOKEN else self.text.ready()
-                            out.append(self.text.data(), size)
-                            self.text.take(size)
-                    PyErr_CheckSignals()
-            finally:
-                self.loop.leave()
-        self.loop.check_idle()
-        out.append(self.text.data(), self.text.size())
-        self.text.take(self.text.size())
-        text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
-        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings)
-
-    def cancel(self):
-        """End the stream, from any thread; the memory stays at the last token handed out."""
-        self.loop.cancel()
-
-    def close(self):
-        """End the stream; may be called again."""
-        self.loop.close()
-
-    @property
-    def closed(self):
-        """Whether :meth:`close` was called."""
-        return self.loop.closed
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def __repr__(self):
-        return f"<TextStream after {self.loop.produced.size()} tokens, {self.finish_reason or 'running'}>"
-
-    @property
-    def finish_reason(self):
-        """Why it ended, as in :attr:`TokenLoop.finish_reason`."""
-        return self.loop.finish_reason
-
-    @property
-    def tokens(self):
-        """The tokens generated so far, a list of int."""
-        return self.loop.tokens
-
-    @property
-    def timings(self):
-        """What it took so far, :class:`Timings`."""
-        return self.loop.timings
 
 
 def prompt_tokens(vocab, text):

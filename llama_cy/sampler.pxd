@@ -24,7 +24,3 @@ cdef class Sampler:
     cdef int own(self, llama_sampler * ptr) except -1
     cdef void release(self) noexcept
     cdef void forget(self) noexcept
-
-
-cdef class SamplerChain(Sampler):
-    cdef list members

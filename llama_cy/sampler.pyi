@@ -39,23 +39,3 @@ class Sampler:
     def __bool__(self) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
-
-@disjoint_base
-class SamplerChain(Sampler):
-    def __init__(self, *samplers: Sampler) -> None: ...
-    def add(self, sampler: Sampler) -> Self: ...
-    def __len__(self) -> int: ...
-
-def sampling(
-    *,
-    temperature: float = 0.8,
-    top_k: int = 40,
-    top_p: float = 0.95,
-    min_p: float = 0.05,
-    repeat_penalty: float = 1.0,
-    frequency_penalty: float = 0.0,
-    presence_penalty: float = 0.0,
-    penalty_last_n: int = 64,
-    logit_bias: Mapping[int, float] | None = None,
-    seed: int | None = None,
-) -> SamplerChain: ...

@@ -10,9 +10,9 @@ import typer
 
 from ..checks import INT32_MAX, UINT32_MAX
 from ..context import Context
-from ..loop import TextStream
 from ..model import Model
-from ..sampler import SamplerChain, sampling
+from ..sampler_chain import SamplerChain, sampling
+from ..stream import TextStream
 from ..threadpool import MAX_THREADS
 from .chat import apply_chat_template, require_jinja2
 from .options import AsJson, Debug, ModelPath, Quiet, load, text_of

@@ -122,15 +122,21 @@ def beginning(context: Context, text: bytes) -> bytes | list[int]:
     return [] if first is None else [first]
 
 
+def gather(stream: TextStream, show: bool, pieces: list[str]) -> None:
+    """Add the pieces of a text as they come, and show them."""
+    for piece in stream:
+        pieces.append(piece)
+        if show:
+            emit(piece)
+
+
 def run(stream: TextStream, show: bool) -> tuple[str, bool]:
     """Generate, and show the pieces as they come; return the text, and whether Ctrl-C ended it."""
     pieces: list[str] = []
     interrupted = False
     try:
-        for piece in stream:
-            pieces.append(piece)
-            if show:
-                emit(piece)
+        # A call, because CPython 3.13.0 loses an interrupt that comes at the end of a loop in a try block.
+        gather(stream, show, pieces)
     except KeyboardInterrupt:
         interrupted = True
         stream.close()

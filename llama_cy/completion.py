@@ -12,7 +12,7 @@ class Timings(NamedTuple):
     Attributes
     ----------
     prompt_tokens : int
-        Tokens of the prompt that were decoded.
+        Tokens of the prompt that were decoded, without those that were in memory already.
     prompt_seconds : float
     tokens : int
         Tokens generated.
@@ -50,12 +50,15 @@ class Completion:
         ``stop`` (stop string or stop token), ``length`` (`max_tokens` or the context is full), ``eog`` (the model ended
         it), ``cancelled``.
     timings : Timings
+    reused : int
+        Tokens of the prompt that were in memory already.
     """
 
     text: str
     tokens: list[int]
     finish_reason: str
     timings: Timings
+    reused: int = 0
 
     def __str__(self) -> str:
         return self.text

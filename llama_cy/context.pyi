@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,7 @@ class Context(Decoder):
         max_tokens: int | None = None,
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
     ) -> TokenLoop: ...
     def stream(
         self,
@@ -80,6 +81,7 @@ class Context(Decoder):
         max_tokens: int | None = None,
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
     ) -> TextStream: ...
     def complete(
         self,
@@ -90,4 +92,5 @@ class Context(Decoder):
         max_tokens: int | None = None,
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
     ) -> Completion: ...

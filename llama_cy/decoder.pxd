@@ -1,3 +1,5 @@
+from libc.stdint cimport uint64_t
+from libcpp.vector cimport vector
 from llama cimport llama_batch, llama_memory_t, llama_token
 
 from llama_cy.batch cimport Batch
@@ -24,6 +26,11 @@ cdef class Decoder(ContextHandle):
     # llama.cpp puts these off to the next decode, and its state functions know nothing of them.
     cdef bint shift_deferred
     cdef bint copy_deferred
+    # The tokens of sequence 0 by position, true while its epoch is the context's.
+    cdef vector[llama_token] history
+    cdef uint64_t history_epoch
+    # So many of them were computed as a fresh run would, in whole micro-batches from the start.
+    cdef int history_aligned
     cdef int n_outputs_max
     cdef int n_pos_max
 
@@ -35,5 +42,6 @@ cdef class Decoder(ContextHandle):
     cdef int compute(self, llama_batch batch, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1
     cdef int n_used(self) noexcept
+    cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1
     cdef int check_room(self, int needed) except -1
     cdef int failed(self, int code, str what) except -1

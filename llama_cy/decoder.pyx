@@ -13,6 +13,11 @@ from llama cimport (
     llama_get_causal_attn,
     llama_memory_seq_pos_max,
     llama_memory_seq_pos_min,
+    llama_memory_seq_rm,
+    llama_model,
+    llama_model_is_hybrid,
+    llama_model_is_recurrent,
+    llama_model_n_swa,
     llama_token,
 )
 
@@ -51,6 +56,40 @@ cdef class Decoder(ContextHandle):
             error.needed, error.available = needed, self.n_ctx_seq - used
             raise error
         return 0
+
+    cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1:
+        """Make sequence 0 hold the longest start of a prompt that it has already, and return how many tokens that is.
+
+        The last token of the prompt is never kept: its logits are wanted. `exact` keeps no more than whole
+        micro-batches, after which the rest is computed in the very steps of a fresh run.
+        """
+        cdef llama_model * weights = self.handle.alive()
+        cdef int kept = 0
+        cdef int held = <int> self.history.size()
+        cdef int most = min(held, <int> prompt.size() - 1)
+        cdef int n_swa
+        if self.history_epoch == self.epoch and not self.shift_deferred and not self.copy_deferred:
+            while kept < most and prompt[kept] == self.history[kept]:
+                kept += 1
+        if exact:
+            kept = min(kept, self.history_aligned) // self.n_ubatch * self.n_ubatch
+        if kept < held and kept:
+            # A recurrent state can't go back, and a window has dropped what lies before it.
+            n_swa = llama_model_n_swa(weights)
+            if llama_model_is_recurrent(weights) or llama_model_is_hybrid(weights):
+                kept = 0
+            elif n_swa and llama_memory_seq_pos_min(self.mem, 0) > max(0, kept - n_swa):
+                kept = 0
+        self.epoch += 1
+        if kept < held or not kept:
+            with nogil:
+                if not llama_memory_seq_rm(self.mem, 0, kept if kept else -1, -1):
+                    kept = 0
+                    llama_memory_seq_rm(self.mem, 0, -1, -1)
+        self.history.resize(kept)
+        self.history_aligned = min(self.history_aligned, kept)
+        self.history_epoch = self.epoch
+        return kept
 
     cdef int failed(self, int code, str what) except -1:
         """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
@@ -99,6 +138,11 @@ cdef class Decoder(ContextHandle):
         self.check_room(n)
         silent.resize(step)
         memset(&batch, 0, sizeof(batch))
+        if used == 0:
+            self.history.clear()
+            self.history_aligned = 0
+            self.history_epoch = self.epoch
+        cdef bint known = self.history_epoch == self.epoch
         self.epoch += 1
         while done < n:
             batch.token = tokens + done
@@ -109,7 +153,13 @@ cdef class Decoder(ContextHandle):
             with nogil:
                 code = llama_decode(self.ptr, batch)
             if code != 0:
+                self.history_epoch = 0
                 self.failed(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
+            if known:
+                self.history.insert(self.history.end(), tokens + done, tokens + done + batch.n_tokens)
+                self.history_epoch = self.epoch
+                if used + done == self.history_aligned and batch.n_tokens == self.n_ubatch:
+                    self.history_aligned += self.n_ubatch
             done += batch.n_tokens
             self.stale = self.shift_deferred = self.copy_deferred = False
             PyErr_CheckSignals()

@@ -29,6 +29,9 @@ cdef class TokenLoop:
     cdef int64_t max_tokens
     cdef bint ignore_eog
     cdef bint fresh
+    cdef bint reuse
+    cdef bint exact
+    cdef readonly int reused
     cdef bint started
     cdef readonly bint closed
     cdef bint running

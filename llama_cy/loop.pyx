@@ -9,7 +9,6 @@ from llama cimport (
     llama_batch,
     llama_decode,
     llama_get_logits_ith,
-    llama_memory_seq_rm,
     llama_sampler_accept,
     llama_sampler_reset,
     llama_time_us,
@@ -51,9 +50,16 @@ cdef class TokenLoop:
         Tokens that end the loop and are not handed out.
     ignore_eog : bool
         Go on after the model's own end.
+    reuse : bool or "exact"
+        Keep what sequence 0 holds of the prompt's start, and decode the rest only; False decodes all of it. Logits are
+        then those of a fresh run but for rounding, which differs with the size of a batch; "exact" keeps whole
+        micro-batches only, and gives the very bits.
 
     Attributes
     ----------
+    reused : int
+        Tokens of the prompt that did not have to be decoded again. A recurrent memory can't go back, so there it is
+        all that is held or nothing.
     context : Context
     sampler : Sampler
     closed : bool
@@ -66,11 +72,15 @@ cdef class TokenLoop:
     """
 
     def __cinit__(self, Context context not None, prompt, sampler=None, *, max_tokens=None, stop_tokens=(),
-                  bint ignore_eog=False):  # fmt: skip
+                  bint ignore_eog=False, reuse=True):  # fmt: skip
         self.context = context
         self.sampler = sampling() if sampler is None else sampler
         self.max_tokens = -1 if max_tokens is None else integer("max_tokens", max_tokens, 0, 2**62)
         self.ignore_eog = ignore_eog
+        if reuse not in (True, False, "exact"):
+            raise ValueError(f"reuse must be True, False or 'exact', not {reuse!r}")
+        self.reuse = bool(reuse)
+        self.exact = reuse == "exact"
         self.fresh = prompt is not None
         # Held from here on: another thread may close the context while Python code runs.
         cdef Vocab vocab = context.vocab
@@ -131,12 +141,12 @@ cdef class TokenLoop:
         cdef int64_t begin = llama_time_us()
         log.begin()
         if self.fresh:
-            context.epoch += 1
-            with nogil:
-                llama_memory_seq_rm(context.mem, 0, -1, -1)
-                llama_sampler_reset(self.sampler.ptr)
+            if not self.reuse:
+                context.history_epoch = 0
+            self.reused = context.keep_prefix(self.prompt, self.exact)
+            llama_sampler_reset(self.sampler.ptr)
             try:
-                context.decode_tokens(self.prompt.data(), <int> self.prompt.size())
+                context.decode_tokens(self.prompt.data() + self.reused, <int> self.prompt.size() - self.reused)
             except DecodeAborted:
                 self.reason = CANCELLED
         else:
@@ -193,6 +203,7 @@ cdef class TokenLoop:
             self.reason = LENGTH
             return LAST
         if code != 0:
+            self.context.history_epoch = 0
             self.produced.pop_back()
             if code == 2:
                 self.reason = CANCELLED
@@ -201,6 +212,8 @@ cdef class TokenLoop:
                 self.decoded(code)
         self.context.shift_deferred = self.context.copy_deferred = False
         self.past += 1
+        if self.context.history_epoch == self.context.epoch:
+            self.context.history.push_back(token)
         if <int64_t> self.produced.size() == self.max_tokens:
             self.reason = LENGTH
             return LAST
@@ -261,7 +274,7 @@ cdef class TokenLoop:
     def timings(self):
         """What it took so far, :class:`Timings`."""
         return Timings(
-            self.prompt.size() if self.started else 0, self.prompt_us / 1e6, self.produced.size(), self.loop_us / 1e6
+            self.prompt.size() - self.reused if self.started else 0, self.prompt_us / 1e6, self.produced.size(), self.loop_us / 1e6
         )
 
 

@@ -24,7 +24,7 @@ cdef class TextStream:
 
     Parameters
     ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse
         As in :class:`TokenLoop`.
     stop : str or iterable of str
         Texts that end the stream and are not handed out, wherever token boundaries fall.
@@ -125,7 +125,7 @@ cdef class TextStream:
         out.append(self.text.data(), self.text.size())
         self.text.take(self.text.size())
         text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
-        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings)
+        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused)
 
     def cancel(self):
         """End the stream, from any thread; the memory stays at the last token handed out."""
@@ -163,3 +163,8 @@ cdef class TextStream:
     def timings(self):
         """What it took so far, :class:`Timings`."""
         return self.loop.timings
+
+    @property
+    def reused(self):
+        """Tokens of the prompt that were in memory already, as in :attr:`TokenLoop.reused`."""
+        return self.loop.reused

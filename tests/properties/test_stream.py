@@ -68,7 +68,7 @@ def test_every_way_gives_the_same(
     context: llama_cy.Context, prompt: list[int], params: dict[str, Any], length: int
 ) -> None:
     chain = llama_cy.sampling(**params)
-    options: dict[str, Any] = {"max_tokens": length, "ignore_eog": True}
+    options: dict[str, Any] = {"max_tokens": length, "ignore_eog": True, "reuse": "exact"}
     generated = list(context.generate(prompt, chain, **options))
     assert len(generated) == length
     stream = context.stream(prompt, chain, **options)
@@ -99,8 +99,8 @@ def test_going_on_is_one_generation(
     context: llama_cy.Context, prompt: list[int], params: dict[str, Any], length: int, rest: int
 ) -> None:
     chain = llama_cy.sampling(**params)
-    want = list(context.generate(prompt, chain, max_tokens=length + rest, ignore_eog=True))
-    first = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True))
+    want = list(context.generate(prompt, chain, max_tokens=length + rest, ignore_eog=True, reuse="exact"))
+    first = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True, reuse="exact"))
     then = list(context.generate(None, chain, max_tokens=rest, ignore_eog=True))
     assert first + then == want
 
@@ -108,7 +108,7 @@ def test_going_on_is_one_generation(
 @given(prompt=prompts, seed=seeds)
 def test_same_seed_same_tokens(context: llama_cy.Context, prompt: list[int], seed: int) -> None:
     def tokens(chain: llama_cy.SamplerChain) -> list[int]:
-        return context.complete(prompt, chain, max_tokens=20, ignore_eog=True).tokens
+        return context.complete(prompt, chain, max_tokens=20, ignore_eog=True, reuse="exact").tokens
 
     chain = llama_cy.sampling(temperature=1.5, top_k=0, seed=seed)
     assert chain.seed == seed
@@ -126,11 +126,11 @@ def test_same_seed_same_tokens(context: llama_cy.Context, prompt: list[int], see
 def test_random_seed_can_be_used_again(context: llama_cy.Context, prompt: list[int]) -> None:
     first, second = llama_cy.sampling(temperature=1.5, top_k=0), llama_cy.sampling(temperature=1.5, top_k=0)
     assert first.seed != second.seed
-    want = context.complete(prompt, first, max_tokens=20, ignore_eog=True).tokens
+    want = context.complete(prompt, first, max_tokens=20, ignore_eog=True, reuse="exact").tokens
     seed = first.seed
     assert seed is not None
     again = llama_cy.sampling(temperature=1.5, top_k=0, seed=seed)
-    assert context.complete(prompt, again, max_tokens=20, ignore_eog=True).tokens == want
+    assert context.complete(prompt, again, max_tokens=20, ignore_eog=True, reuse="exact").tokens == want
 
 
 @given(prompt=prompts, params=samplings, length=st.one_of(st.none(), lengths), data=st.data())
@@ -144,8 +144,8 @@ def test_ends_tell_the_truth(
     stops = data.draw(st.lists(st.integers(0, context.n_vocab - 1), max_size=20))
     chain = llama_cy.sampling(**params, logit_bias=bias)
     length = bounded(context, length)
-    every = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True))
-    loop = context.generate(prompt, chain, max_tokens=length, stop_tokens=stops)
+    every = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True, reuse="exact"))
+    loop = context.generate(prompt, chain, max_tokens=length, stop_tokens=stops, reuse="exact")
     got = list(loop)
     assert loop.tokens == got == every[: len(got)]
     assert not set(got) & {eos, *stops}
@@ -171,5 +171,5 @@ def test_memory_holds_what_was_handed_out(
         # The last token of a full context has no place any more.
         assert held == min(len(prompt) + seen, N_CTX)
     assert context.memory.seq_pos_max() + 1 == min(len(prompt) + seen, N_CTX)
-    assert loop.timings.prompt_tokens == len(prompt)
+    assert loop.timings.prompt_tokens == len(prompt) - loop.reused
     assert loop.timings.tokens == seen

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ast
-import enum
 import fnmatch
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import llama_cy
+from tools.surface import Documented, public, sections
 
 PACKAGE = Path(llama_cy.__file__).parent
 MIRROR = "\n".join(path.read_text() for path in sorted(Path(llama_cy.get_include()).glob("*.pxd")))
@@ -48,45 +48,6 @@ PREFIXES = {
 }
 
 
-class Documented(NamedTuple):
-    """A public object with the name by which a user reaches it."""
-
-    name: str
-    value: Any
-
-    @property
-    def doc(self) -> str:
-        """Its docstring, without the signature that Cython puts in front."""
-        text = inspect.getdoc(self.value) or ""
-        own_name = self.name.rpartition(".")[2]
-        return re.sub(rf"\A{own_name}\(.*\)( -> .*)?\n\n", "", text)
-
-    @property
-    def summary(self) -> str:
-        return self.doc.partition("\n\n")[0]
-
-
-def members(name: str, cls: type) -> Iterator[Documented]:
-    """Yield the public members a class defines; the bases outside the package are not ours to document."""
-    for base in reversed(cls.__mro__):
-        if base.__module__.startswith("llama_cy") and not issubclass(base, enum.Enum):
-            for key, value in {**dict.fromkeys(inspect.get_annotations(base)), **vars(base)}.items():
-                if not key.startswith("_"):
-                    yield Documented(f"{name}.{key}", value)
-
-
-def public() -> Iterator[Documented]:
-    for name in llama_cy.__all__:
-        value = getattr(llama_cy, name)
-        yield Documented(name, value)
-        if isinstance(value, type):
-            yield from members(name, value)
-        elif isinstance(value, ModuleType):
-            for key, function in vars(value).items():
-                if not key.startswith("_") and getattr(function, "__module__", None) == value.__name__:
-                    yield Documented(f"{name}.{key}", function)
-
-
 def is_field(value: object) -> bool:
     """Tell whether a member is data without a docstring of its own."""
     if isinstance(value, (ModuleType, property, staticmethod, classmethod)) or callable(value):
@@ -98,12 +59,6 @@ PUBLIC = {item.name: item for item in public()}
 FIELDS = [item for item in PUBLIC.values() if is_field(item.value)]
 DESCRIBED = [item for item in PUBLIC.values() if not is_field(item.value)]
 Rule = Callable[[Documented], Iterator[str]]
-
-
-def sections(doc: str) -> dict[str, str]:
-    """Split a docstring at its underlined headings."""
-    parts = re.split(r"^(\S.*)\n-{3,}$", doc, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def entries(section: str) -> set[str]:

@@ -1,0 +1,51 @@
+"""Every function of llama.h is wrapped by a public object and called by a test, or there is a good reason."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tools.gate import functions, record, report
+from tools.gate.reasons import IN_THE_ENGINE_ROOM, NOT_WRAPPED
+
+ROWS = {row.name: row for row in report.rows()}
+
+
+def test_the_whole_header_is_looked_at() -> None:
+    mirror = (functions.ROOT / "include" / "llama.pxd").read_text()
+    declared = re.findall(r"^    [^#(]*?\b(llama_\w+)\([^*]", mirror, re.MULTILINE)
+    assert sorted(ROWS) == sorted(name for name in declared if "ctypedef" not in name)
+    assert {"llama_decode", "llama_pooling_type", "llama_opt_epoch"} <= ROWS.keys()
+
+
+def test_every_function_is_wrapped_and_tested() -> None:
+    pending = report.pending()
+    complaints = {row.name: row.complaint for row in ROWS.values() if row.complaint and row.name not in pending}
+    assert complaints == {}
+
+
+def test_reasons() -> None:
+    assert len(NOT_WRAPPED) <= 10
+    assert NOT_WRAPPED.keys() <= ROWS.keys()
+    for name, reason in NOT_WRAPPED.items():
+        assert len(reason.split()) > 5, name
+        assert ROWS[name].wrapped_by == []
+
+
+def test_engine_room_functions_are_called_there() -> None:
+    for name in IN_THE_ENGINE_ROOM:
+        assert ROWS[name].called_in == ["_llama.pyx"]
+
+
+def test_each_test_calls_the_function_that_it_stands_for() -> None:
+    expected = report.witnesses()
+    done, calls = record.run(sorted(set(expected.values())))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert {name: test for name, test in expected.items() if name not in calls.get(test, ())} == {}
+
+
+@pytest.mark.parametrize("name", ["llama_memory_seq_rm", "llama_vocab_is_eog"])
+def test_a_function_that_answers_wrongly_fails_its_test(name: str) -> None:
+    done, _ = record.run([report.witnesses()[name]], broken=name)
+    assert done.returncode != 0

@@ -1,0 +1,57 @@
+"""Command line: print the table, or record which test calls what."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import record, report
+from .functions import active
+
+SUITE = ["tests/unit", "tests/properties", "tests/conformance", "tests/lifecycle"]
+
+
+def table() -> int:
+    """Print the table; return how many functions are open."""
+    found = list(report.rows())
+    for row in found:
+        print(f"{'OPEN ' if row.complaint else '     '}{row.name}: {row.state}")
+    is_open = [row for row in found if row.complaint]
+    reasoned = sum(row.reason is not None for row in found)
+    print(f"{len(found)} functions: {len(found) - reasoned - len(is_open)} wrapped and tested, ", end="")
+    print(f"{reasoned} not wrapped for a reason, {len(is_open)} open")
+    return len(is_open)
+
+
+def prove(names: list[str]) -> int:
+    """Break one function after another and see its test fail; return how many tests did not notice."""
+    tests, unnoticed = report.witnesses(), 0
+    for name in names or [name for name in active() if name in tests]:
+        done, _ = record.run([tests[name]], broken=name)
+        if done.returncode == 0:
+            unnoticed += 1
+            print(f"{name}: {tests[name]} passes without it", flush=True)
+    return unnoticed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.gate", description=__doc__)
+    parser.add_argument("--record", nargs="*", metavar="TEST", help="run these tests, or all, and note what they call")
+    parser.add_argument("--prove", nargs="*", metavar="FUNCTION", help="break these, or all: do their tests fail?")
+    parser.add_argument("--pending", action="store_true", help="write down what is open")
+    arguments = parser.parse_args()
+    if arguments.prove is not None:
+        return 1 if prove(arguments.prove) else 0
+    if arguments.record is not None:
+        done, calls = record.run(arguments.record or SUITE)
+        print(done.stdout[-2000:], done.stderr[-2000:])
+        record.merge(calls)
+    is_open = table()
+    if arguments.pending:
+        names = [row.name for row in report.rows() if row.complaint]
+        report.PENDING.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return 1 if is_open else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""The functions of llama.h that stay without a wrapper, and why."""
+
+NOT_WRAPPED = {
+    "llama_backend_free": "frees tables of the quantizer that the next quantization makes again; nothing else refers "
+    "to it, and another user in the process may be quantizing",
+    "llama_batch_get_one": "makes a batch without positions and sequences around borrowed memory; `Context.decode` "
+    "takes tokens and gives them positions itself",
+    "llama_get_model": "gives back the pointer that the context was made from; `Context.model` is the object",
+    "llama_log_get": "gives back the callback set last, which is always ours; `llama_cy.log` delivers its lines",
+    "llama_perf_context_print": "writes the numbers of `llama_perf_context` as text to the log",
+    "llama_perf_sampler_print": "writes the numbers of `llama_perf_sampler` as text to the log",
+}
+
+# `_llama` calls them itself and not through the table, so the counter does not see them: these tests show their effect.
+IN_THE_ENGINE_ROOM = {
+    "llama_backend_init": "tests/unit/test_public_api.py::test_version_tells_what_runs",
+    "llama_log_set": "tests/unit/test_public_api.py::test_version_tells_what_runs",
+    "llama_print_system_info": "tests/unit/test_public_api.py::test_version_tells_what_runs",
+}

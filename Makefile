@@ -7,7 +7,7 @@ TEST_STAMP := $(VENV)/.test-tools
 NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt vendor/fetch.py \
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
 
-.PHONY: demo test build lint mirror bump demo-model clean coverage
+.PHONY: demo test build lint mirror reference gate bump demo-model clean coverage
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -43,6 +43,12 @@ coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
 mirror: $(TEST_STAMP) ## generate include/ and the enums from the pinned headers
 	$(PY) vendor/fetch.py
 	$(PY) -m tools.mirror
+
+reference: build $(TEST_STAMP) ## generate docs/reference from the docstrings and the stubs
+	$(PY) -m tools.reference
+
+gate: build $(TEST_STAMP) ## run the suite, note which test calls which function of llama.h, print the table
+	$(PY) -m tools.gate --record
 
 bump: $(TEST_STAMP) ## make bump VERSION=x.y.z moves the pin
 	$(PY) tools/bump.py $(VERSION)

@@ -1,4 +1,7 @@
-"""Python bindings compiled straight against the llama.cpp C API."""
+"""Python bindings compiled straight against the llama.cpp C API.
+
+The import starts the backends of the build. Wraps ``llama_backend_init``.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ cdef class Batch:
         self.release()
 
     def close(self):
-        """Free the arrays; may be called again."""
+        """Free the arrays; may be called again. Wraps ``llama_batch_free``."""
         if self.c.token is not NULL:
             self.check()
         self.release()

@@ -80,10 +80,16 @@ cdef class Context(Decoder):
     vocab : Vocab
     n_vocab : int
         Logits in a row.
+    n_ctx : int
+        Tokens that fit into memory. Wraps ``llama_n_ctx``.
     n_ctx_seq : int
-        Tokens that fit into memory for one sequence.
+        Tokens that fit into memory for one sequence. Wraps ``llama_n_ctx_seq``.
+    n_batch : int
+        Tokens of one decode at most. Wraps ``llama_n_batch``.
+    n_ubatch : int
+        Tokens of one step of its computation at most. Wraps ``llama_n_ubatch``.
     n_seq_max : int
-        Sequences that fit into memory at once.
+        Sequences that fit into memory at once. Wraps ``llama_n_seq_max``.
 
     Raises
     ------
@@ -93,7 +99,7 @@ cdef class Context(Decoder):
     Notes
     -----
     A context is used by one thread at a time: a second one gets a :class:`ContextBusyError`. Contexts of one model
-    may run in parallel.
+    may run in parallel. What is not given is as llama.cpp has it. Wraps ``llama_context_default_params``.
     """
 
     def __cinit__(self, Model model not None, **params):

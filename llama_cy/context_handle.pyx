@@ -85,7 +85,7 @@ cdef class ContextHandle:
             self.release()
 
     def close(self):
-        """Free the memory at once; may be called again.
+        """Free the memory at once; may be called again. Wraps ``llama_free``.
 
         Raises
         ------
@@ -148,7 +148,7 @@ cdef class ContextHandle:
             self.leave()
 
     def attach(self, Threadpool pool not None, Threadpool pool_batch=None):
-        """Compute on these threads from now on. Wraps ``llama_attach_threadpool``.
+        """Compute on these threads from now on. Wraps ``llama_attach_threadpool`` and ``llama_set_n_threads``.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""llama.cpp's log, delivered to ``logging.getLogger("llama_cy")``.
+"""llama.cpp's log, delivered to ``logging.getLogger("llama_cy")``. Wraps ``llama_log_set``.
 
 llama.cpp's threads append to a queue and never wait for Python; the queue is emptied after each load, context
 creation, close and failure, and by :func:`flush`.

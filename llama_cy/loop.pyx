@@ -272,7 +272,7 @@ cdef class TokenLoop:
 
     @property
     def timings(self):
-        """What it took so far, :class:`Timings`."""
+        """What it took so far, :class:`Timings`. Wraps ``llama_time_us``."""
         return Timings(
             self.prompt.size() - self.reused if self.started else 0, self.prompt_us / 1e6, self.produced.size(), self.loop_us / 1e6
         )

@@ -78,7 +78,7 @@ use_extra_bufts, no_host, load_mtp
     Notes
     -----
     Ctrl-C ends a load. The weights are freed once the model is closed and the last Vocab and Context made from it
-    is gone.
+    is gone. What is not given is as llama.cpp has it. Wraps ``llama_model_default_params``.
     """
 
     def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, **params):
@@ -96,13 +96,16 @@ use_extra_bufts, no_host, load_mtp
         return self.handle.alive()
 
     def close(self):
-        """Let go of the weights; they are freed once no Vocab or Context uses them. May be called again."""
+        """Let go of the weights; they are freed once no Vocab or Context uses them. May be called again.
+
+        Wraps ``llama_model_free``.
+        """
         self.handle = None
         self.own_vocab = None
 
     @property
     def vocab(self):
-        """The :class:`Vocab`. One that you keep goes on working after :meth:`close`."""
+        """The :class:`Vocab`; one that you keep works on after :meth:`close`. Wraps ``llama_model_get_vocab``."""
         self.ptr()
         return self.own_vocab
 
@@ -163,7 +166,10 @@ use_extra_bufts, no_host, load_mtp
 
     @property
     def metadata(self):
-        """Scalar metadata of the file, a dict of str to str. Wraps ``llama_model_meta_*_by_index``."""
+        """Scalar metadata of the file, a dict of str to str.
+
+        Wraps ``llama_model_meta_count``, ``llama_model_meta_key_by_index`` and ``llama_model_meta_val_str_by_index``.
+        """
         cdef llama_model * ptr = self.ptr()
         cdef vector[char] buffer
         cdef int i, n
@@ -284,7 +290,10 @@ use_extra_bufts, no_host, load_mtp
 
     @property
     def cls_labels(self):
-        """Labels of the classifier outputs, None where one has no label. Wraps ``llama_model_cls_label``."""
+        """Labels of the classifier outputs, None where one has no label.
+
+        Wraps ``llama_model_n_cls_out`` and ``llama_model_cls_label``.
+        """
         cdef llama_model * ptr = self.ptr()
         cdef uint32_t i
         cdef const char * label

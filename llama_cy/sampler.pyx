@@ -93,7 +93,7 @@ cdef class Sampler:
             self.release()
 
     def close(self):
-        """Free the sampler; may be called again. A sampler inside a chain lives on in it."""
+        """Free the sampler; may be called again; one inside a chain lives on in it. Wraps ``llama_sampler_free``."""
         if self.ptr is NULL or self.moved:
             return
         self.enter()

@@ -9,6 +9,7 @@ from llama cimport import_llama_cy, llama_time_us, llama_token_to_piece
 from llama_cy.loop cimport ENDED, RUNNING, STOP, TOKEN, TokenLoop
 from llama_cy.vocab cimport Vocab
 
+from .checks import each
 from .completion import Completion
 
 import_llama_cy()
@@ -36,7 +37,7 @@ cdef class TextStream:
     """
 
     def __cinit__(self, context, prompt, sampler=None, *, stop=(), **options):
-        for text in [stop] if isinstance(stop, str) else stop:
+        for text in [stop] if isinstance(stop, str) else each("stop", stop):
             if not isinstance(text, str):
                 raise TypeError(f"a stop string must be str, not {type(text).__name__}")
             if not text:

@@ -14,6 +14,6 @@ NOT_WRAPPED = {
 # `_llama` calls them itself and not through the table, so the counter does not see them: these tests show their effect.
 IN_THE_ENGINE_ROOM = {
     "llama_backend_init": "tests/unit/test_public_api.py::test_version_tells_what_runs",
-    "llama_log_set": "tests/unit/test_public_api.py::test_version_tells_what_runs",
+    "llama_log_set": "tests/unit/test_log.py::test_a_failure_says_why",
     "llama_print_system_info": "tests/unit/test_public_api.py::test_version_tells_what_runs",
 }

@@ -47,10 +47,10 @@ def real(name: str, value: Any, low: float = -FLOAT32_MAX, high: float = FLOAT32
     return number
 
 
-def each(name: str, values: Any) -> Iterable[Any]:
+def each(name: str, values: Any, wanted: str = "an iterable") -> Iterable[Any]:
     """Return `values` if it is an iterable other than a text, whose characters nobody means one by one."""
     if isinstance(values, (str, bytes, bytearray)) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be an iterable, not {type(values).__name__}")
+        raise TypeError(f"{name} must be {wanted}, not {type(values).__name__}")
     return values
 
 

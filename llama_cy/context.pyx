@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy
 from llama cimport (
+    LLAMA_POOLING_TYPE_LAST,
     LLAMA_POOLING_TYPE_NONE,
     LLAMA_POOLING_TYPE_RANK,
     import_llama_cy,
@@ -139,6 +140,9 @@ cdef class Context(Decoder):
         self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full}"
         self.encoder = llama_model_has_encoder(weights) and self.mem is not NULL
         self.embedding = settings.c.embeddings
+        # Only the last token's embedding survives a split into micro-batches.
+        self.pooled = self.embedding and llama_pooling_type(ptr) not in (
+            LLAMA_POOLING_TYPE_NONE, LLAMA_POOLING_TYPE_LAST)
         self.n_outputs_max = (0 if self.encoder else settings.c.n_outputs_max) or self.n_batch
         # With learned positions, one beyond the table would be read out of bounds.
         learned = metadata.get("general.architecture") in LEARNED_POSITIONS

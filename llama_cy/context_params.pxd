@@ -8,3 +8,4 @@ cdef class ContextParams:
 
     cdef int fit(self, llama_model * weights, dict metadata) except -1
     cdef int check_sequences(self, llama_model * weights, dict metadata) except -1
+    cdef int fit_ubatch(self, dict metadata, bint encodes) except -1

@@ -81,7 +81,8 @@ cdef class ContextParams:
         for name in ("n_outputs_max", "n_outputs_max_per_seq", "yarn_orig_ctx"):
             given[name] = integer(name, given[name], 0, INT32_MAX)
         # Snapshots are kept at the end of a micro-batch, and each is a part of every graph.
-        self.c.n_rs_seq = integer("n_rs_seq", given["n_rs_seq"], 0, min(64, self.c.n_ubatch - 1))
+        most_rs = max(0, <int> min(self.c.n_batch, self.c.n_ubatch) - 2)
+        self.c.n_rs_seq = integer("n_rs_seq", given["n_rs_seq"], 0, min(64, most_rs))
         self.c.n_outputs_max = given["n_outputs_max"]
         self.c.n_outputs_max_per_seq = given["n_outputs_max_per_seq"]
         self.c.yarn_orig_ctx = given["yarn_orig_ctx"]
@@ -163,17 +164,35 @@ cdef class ContextParams:
                 f"n_seq_max is {self.c.n_seq_max}, more than the {min(n_batch, n_outputs)} outputs that n_ctx, "
                 "n_batch and n_outputs_max leave room for"
             )
-        if self.c.n_seq_max == 1:
-            return 0
-        if not self.c.kv_unified and llama_model_has_encoder(weights) and llama_model_has_decoder(weights):
+        encodes = llama_model_has_encoder(weights)
+        if self.c.n_seq_max > 1 and not self.c.kv_unified and encodes and llama_model_has_decoder(weights):
             raise ContextError(f"an encoder-decoder model with n_seq_max {self.c.n_seq_max} needs kv_unified=True")
-        if not self.c.embeddings:
-            return 0
+        if self.c.embeddings:
+            self.fit_ubatch(metadata, encodes)
+        # A rollback needs its snapshots, and one token more, within one micro-batch.
         whole = min((self.c.n_ctx + 255) // 256 * 256, self.c.n_batch, self.c.n_ubatch)
+        if self.c.n_rs_seq and self.c.n_rs_seq + 2 > whole:
+            raise ContextError(f"n_rs_seq {self.c.n_rs_seq} needs an n_ubatch of {self.c.n_rs_seq + 2}; it is {whole}")
+        return 0
+
+    cdef int fit_ubatch(self, dict metadata, bint encodes) except -1:
+        """Give a micro-batch of embeddings the size of a graph that llama.cpp can build."""
+        pooling = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", "0")
+        pooled = self.c.pooling_type > 0 or self.c.pooling_type < 0 and pooling not in ("-1", "0")
+        whole = min((self.c.n_ctx + 255) // 256 * 256, self.c.n_batch, self.c.n_ubatch)
+        if self.c.n_outputs_max and not encodes and self.c.n_outputs_max < whole:
+            if not self.given_ubatch:
+                self.c.n_ubatch = whole = self.c.n_outputs_max
+            elif pooled:
+                raise ContextError(
+                    f"n_ubatch {whole} is more than n_outputs_max {self.c.n_outputs_max}: pooling needs the output of "
+                    "each token"
+                )
         rest = whole % self.c.n_seq_max
         if rest and (self.given_ubatch or whole < self.c.n_seq_max):
             raise ContextError(
                 f"n_ubatch {whole} is not a multiple of n_seq_max {self.c.n_seq_max}, as embeddings=True needs"
             )
-        self.c.n_ubatch = whole - rest
+        if self.c.n_seq_max > 1:
+            self.c.n_ubatch = whole - rest
         return 0

@@ -21,6 +21,8 @@ cdef class Decoder(ContextHandle):
     cdef bint encoder
     cdef bint encoded
     cdef bint embedding
+    # Whether embeddings are those of whole sequences, which a micro-batch must then hold whole.
+    cdef bint pooled
     # A state carries the memory only, so outputs are another text's after a restore.
     cdef bint stale
     # llama.cpp puts these off to the next decode, and its state functions know nothing of them.
@@ -39,6 +41,7 @@ cdef class Decoder(ContextHandle):
     cdef bint whole(self, bint encode)
     cdef int prepare(self, str what) except -1
     cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1
+    cdef int check_sequences(self, Batch batch, bint encode) except -1
     cdef int compute(self, llama_batch batch, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1
     cdef int n_used(self) noexcept

@@ -105,8 +105,8 @@ cdef class Decoder(ContextHandle):
         raise DecodeError(f"{what} failed", code=code, log=lines)
 
     cdef bint whole(self, bint encode):
-        """Whether all tokens must be computed in one piece, so that each can attend to each."""
-        return encode or self.mem is NULL or not llama_get_causal_attn(self.ptr)
+        """Whether all tokens must be computed in one piece, so that each can attend to each, or counts in the mean."""
+        return encode or self.pooled or self.mem is NULL or not llama_get_causal_attn(self.ptr)
 
     cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1:
         """Refuse what llama.cpp would assert on."""
@@ -134,7 +134,10 @@ cdef class Decoder(ContextHandle):
         self.check_exports("decode")
         if self.embedding:
             step = min(step, self.n_outputs_max)
-        self.check_input(n if self.whole(False) else min(n, step), 1, used + n - 1, False)
+        cdef bint whole = self.whole(False)
+        # Without a memory, a decode is an encode: each token has an output.
+        cdef int outputs = n if whole and (self.embedding or self.mem is NULL) else 1
+        self.check_input(n if whole else min(n, step), outputs, used + n - 1, False)
         self.check_room(n)
         silent.resize(step)
         memset(&batch, 0, sizeof(batch))
@@ -182,14 +185,38 @@ cdef class Decoder(ContextHandle):
         PyErr_CheckSignals()
         return 0
 
+    cdef int check_sequences(self, Batch batch, bint encode) except -1:
+        """Refuse sequences that separate memories can't compute together."""
+        cdef vector[int] counts
+        cdef int i, k, longest, shortest
+        if encode or self.mem is NULL or self.n_seq_max == 1 or self.unified:
+            return 0
+        if batch.most_seq_ids > 1:
+            raise InvalidBatchError("a token in several sequences needs a context with kv_unified=True")
+        # Memories with a recurrent part compute one sequence after the other.
+        if not self.pooled or not self.bounded or llama_model_is_hybrid(self.handle.ptr):
+            return 0
+        counts.resize(256)
+        for i in range(batch.c.n_tokens):
+            counts[batch.c.seq_id[i][0]] += 1
+        longest, shortest = 0, batch.c.n_tokens
+        for k in range(256):
+            if counts[k]:
+                longest, shortest = max(longest, counts[k]), min(shortest, counts[k])
+        if longest != shortest:
+            # llama.cpp would split the longer ones, and pool over their last parts only.
+            raise InvalidBatchError(
+                f"sequences of {shortest} to {longest} tokens are pooled together with kv_unified=True only"
+            )
+        return 0
+
     cdef int compute_batch(self, Batch batch, bint encode) except -1:
         batch.enter()
         try:
             if batch.highest_token >= self.n_vocab:
                 raise InvalidBatchError(f"token {batch.highest_token} is out of range [0, {self.n_vocab})")
-            if batch.most_seq_ids > 1 and self.mem is not NULL and self.n_seq_max > 1 and not self.unified:
-                raise InvalidBatchError("a token in several sequences needs a context with kv_unified=True")
-            outputs = batch.c.n_tokens if encode or self.embedding else batch.n_outputs
+            self.check_sequences(batch, encode)
+            outputs = batch.c.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
             self.check_input(batch.c.n_tokens, outputs, batch.highest_pos, encode)
             self.compute(batch.c, encode)
         finally:

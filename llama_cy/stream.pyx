@@ -37,7 +37,7 @@ cdef class TextStream:
     """
 
     def __cinit__(self, context, prompt, sampler=None, *, stop=(), **options):
-        for text in [stop] if isinstance(stop, str) else each("stop", stop):
+        for text in [stop] if isinstance(stop, str) else each("stop", stop, "str or an iterable of str"):
             if not isinstance(text, str):
                 raise TypeError(f"a stop string must be str, not {type(text).__name__}")
             if not text:

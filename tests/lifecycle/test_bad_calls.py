@@ -153,6 +153,26 @@ CASES |= {
         VALUE,
         ["n_rs_seq", "8", "range"],
     ),
+    "rollback of all but one token of a micro-batch": (
+        "load('lfm2').context(n_ctx=64, n_batch=8, n_ubatch=64, n_rs_seq=7)",
+        VALUE,
+        ["n_rs_seq", "7", "range"],
+    ),
+    "rollback beyond a micro-batch that sequences made smaller": (
+        "load('lfm2').context(n_ctx=64, n_batch=5, n_seq_max=4, n_rs_seq=3, embeddings=True)",
+        "ContextError",
+        ["n_rs_seq 3", "n_ubatch", "4"],
+    ),
+    "pooling over more tokens than outputs": (
+        "load('bert').context(n_ctx=32, n_ubatch=8, n_outputs_max=4, embeddings=True, pooling_type='mean')",
+        "ContextError",
+        ["n_ubatch 8", "n_outputs_max 4"],
+    ),
+    "pooling over more tokens than outputs, causal": (
+        "fresh(n_ubatch=8, n_outputs_max=4, embeddings=True, pooling_type='mean')",
+        "ContextError",
+        ["n_ubatch 8", "n_outputs_max 4"],
+    ),
     "vocabulary only": ("load('tiny', vocab_only=True).context()", "ContextError", ["vocab_only"]),
     "save of a vocabulary only": ("load('tiny', vocab_only=True).save(folder + 'x')", VALUE, ["vocab_only"]),
     "context of no model": ("llama_cy.Context(5)", TYPE, ["int", "Model"]),
@@ -184,6 +204,17 @@ CASES |= {
         "fresh(n_seq_max=2).decode(batch((1, 0, (0, 1), True), n_seq_max=2))",
         "InvalidBatchError",
         ["kv_unified"],
+    ),
+    "a mean over more than a micro-batch": (
+        "fresh(n_ubatch=2, embeddings=True, pooling_type='mean').decode([1, 2, 3])",
+        "InvalidBatchError",
+        ["3 tokens", "n_ubatch", "2"],
+    ),
+    "means over sequences that separate memories split": (
+        "fresh(n_seq_max=2, embeddings=True, pooling_type='mean').decode("
+        "batch((1, 0, (0,), True), (1, 0, (1,), True), (2, 1, (1,), True)))",
+        "InvalidBatchError",
+        ["1 to 2 tokens", "kv_unified"],
     ),
     "more outputs than n_outputs_max": (
         "fresh(n_outputs_max=1).decode(batch(*((1, i, (0,), True) for i in range(3))))",

@@ -17,3 +17,10 @@ IN_THE_ENGINE_ROOM = {
     "llama_log_set": "tests/unit/test_log.py::test_a_failure_says_why",
     "llama_print_system_info": "tests/unit/test_public_api.py::test_version_tells_what_runs",
 }
+
+# A test calls them, but none can fail without them.
+NOT_NOTICED = {
+    "llama_attach_threadpool": "without it llama.cpp starts threads for each decode, which is slower and nothing else",
+    "llama_model_default_params": "what differs from zero in it is given anew, or matters on a GPU only",
+    "llama_time_us": "a microsecond more cancels out in the difference of two times",
+}

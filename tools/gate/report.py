@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from .functions import ROOT, active, called, wrapped
-from .reasons import IN_THE_ENGINE_ROOM, NOT_WRAPPED
+from .reasons import IN_THE_ENGINE_ROOM, NOT_NOTICED, NOT_WRAPPED
 
 WITNESSES = Path(__file__).with_name("witnesses.json")
 PENDING = Path(__file__).with_name("pending.txt")
@@ -28,6 +29,8 @@ class Row:
         Files of the package.
     tested_by : str or None
         The test that stands for it; it calls the function, and others may too.
+    proved : bool
+        Whether that test was seen to fail with the function broken.
     reason : str or None
         Why it is not wrapped.
     """
@@ -36,6 +39,7 @@ class Row:
     wrapped_by: list[str]
     called_in: list[str]
     tested_by: str | None
+    proved: bool
     reason: str | None
 
     @property
@@ -49,7 +53,11 @@ class Row:
             return f"no public docstring says Wraps ``{self.name}``."
         if self.tested_by is None:
             return "no test calls it"
-        return None if exists(self.tested_by) else f"its test is gone: {self.tested_by}"
+        if not exists(self.tested_by):
+            return f"its test is gone: {self.tested_by}"
+        if not self.proved and self.name not in NOT_NOTICED | IN_THE_ENGINE_ROOM:
+            return f"{self.tested_by} was not seen to fail without it: run `python -m tools.gate --prove {self.name}`"
+        return None
 
     @property
     def state(self) -> str:
@@ -65,9 +73,21 @@ def exists(test: str) -> bool:
     return file.is_file() and re.search(rf"^ *def {name}\(", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
-def witnesses() -> dict[str, str]:
-    found: dict[str, str] = json.loads(WITNESSES.read_text(encoding="utf-8"))
+class Witness(TypedDict):
+    test: str
+    proved: bool
+
+
+def witnesses() -> dict[str, Witness]:
+    found: dict[str, Witness] = json.loads(WITNESSES.read_text(encoding="utf-8")) if WITNESSES.exists() else {}
     return found
+
+
+def write_witnesses(found: dict[str, Witness]) -> None:
+    """Write them down in the order of llama.h."""
+    ordered = {name: found[name] for name in active() if name in found}
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(witness)}" for name, witness in ordered.items())
+    WITNESSES.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 def pending() -> list[str]:
@@ -75,6 +95,9 @@ def pending() -> list[str]:
 
 
 def rows() -> Iterator[Row]:
-    owners, code, tests = wrapped(), called(), witnesses() | IN_THE_ENGINE_ROOM
+    owners, code, tests = wrapped(), called(), witnesses()
     for name in active():
-        yield Row(name, owners.get(name, []), code.get(name, []), tests.get(name), NOT_WRAPPED.get(name))
+        witness = tests.get(name)
+        test = IN_THE_ENGINE_ROOM.get(name) or (witness["test"] if witness else None)
+        proved = witness is not None and witness["proved"]
+        yield Row(name, owners.get(name, []), code.get(name, []), test, proved, NOT_WRAPPED.get(name))

@@ -186,7 +186,7 @@ class TestViews:
     def test_memory_is_that_of_the_context(self, context: llama_cy.Context) -> None:
         context.decode(PROMPT)
         assert context.memory.seq_pos_max() == 4
-        context.memory.seq_rm(0, 3)
+        assert context.memory.seq_rm(0, 3)
         assert context.memory.seq_pos_max() == 2
 
     def test_pooling_type(self, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .state import State
 from .stream import TextStream
+from .tensor import Tensor
 from .threadpool import Threadpool
 from .vocab import Vocab
 
@@ -123,6 +124,7 @@ __all__ = [
     "State",
     "StateError",
     "Status",
+    "Tensor",
     "TextStream",
     "Threadpool",
     "Timings",

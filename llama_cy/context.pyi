@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, SupportsIndex
 
 import numpy as np
@@ -14,6 +14,7 @@ from .model import Model
 from .sampler import Sampler
 from .state import State
 from .stream import TextStream
+from .tensor import Tensor
 
 @disjoint_base
 class Context(Decoder):
@@ -51,6 +52,8 @@ class Context(Decoder):
         op_offload: bool = ...,
         swa_full: bool = ...,
         kv_unified: bool = ...,
+        eval_callback: Callable[[Tensor], object] | None = None,
+        eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
     ) -> Self: ...
     @property
     def pooling_type(self) -> PoolingType: ...

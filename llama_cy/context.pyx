@@ -71,6 +71,12 @@ cdef class Context(Decoder):
         For one token and for many; by default the physical cores that this process may use.
     poll : int
         How long idle threads spin before they sleep, 0 to 100.
+    eval_callback : callable, optional
+        Called with a :class:`Tensor` for what is computed, as soon as it is. False ends the computation with
+        :class:`DecodeAborted`, and what it raises comes out of the decode.
+    eval_filter : str, iterable of str, or callable, optional
+        The names of the tensors to call it with, as in ``"ffn_out-*"``, or a function of a :class:`Tensor` without data
+        that says whether to; by default it is called with all.
     **params
         The other members of ``llama_context_params``, under their names; enums also by name, as in
         ``type_k="q8_0", pooling_type="mean"``.
@@ -118,6 +124,9 @@ cdef class Context(Decoder):
         self.own_vocab = model.vocab
         settings.c.abort_callback = should_abort
         settings.c.abort_callback_data = &self.cancelled
+        self.watch = settings.watch
+        if self.watch is not None:
+            self.watch.join(&self.cancelled)
         log.begin()
         enter_native()
         try:

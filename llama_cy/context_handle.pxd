@@ -2,14 +2,11 @@ from libc.stdint cimport uint64_t
 from libcpp cimport bool
 from llama cimport llama_context
 
+from llama_cy.atomic cimport atomic_bool
+from llama_cy.eval_callback cimport Watch
 from llama_cy.handle cimport ModelHandle
 from llama_cy.threadpool cimport Threadpool
 from llama_cy.vocab cimport Vocab
-
-cdef extern from "<atomic>" namespace "std" nogil:
-    cdef cppclass atomic_bool:
-        bool load()
-        void store(bool)
 
 
 cdef bool should_abort(void * cancelled) noexcept nogil
@@ -26,6 +23,7 @@ cdef class ContextHandle:
     # Counts what changed the memory, so that a loop notices when another use came between.
     cdef uint64_t epoch
     cdef atomic_bool cancelled
+    cdef Watch watch
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1
@@ -34,3 +32,4 @@ cdef class ContextHandle:
     cdef void leave(self) noexcept
     cdef int check_exports(self, str action) except -1
     cdef void release(self) noexcept
+    cdef bint stopped(self) noexcept nogil

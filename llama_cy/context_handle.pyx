@@ -13,6 +13,7 @@ from llama cimport (
     llama_synchronize,
 )
 
+from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
 from llama_cy.threadpool cimport Threadpool
@@ -68,8 +69,13 @@ cdef class ContextHandle:
                 llama_free(ptr)
             died(CONTEXT)
         self.pool = self.pool_batch = None
+        self.watch = None
         self.handle = None
         self.own_vocab = None
+
+    cdef bint stopped(self) noexcept nogil:
+        """Whether the eval callback ended the computation."""
+        return self.watch is not None and self.watch.stopped
 
     def __dealloc__(self):
         self.release()

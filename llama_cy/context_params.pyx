@@ -28,6 +28,8 @@ from llama cimport (
     llama_rope_scaling_type,
 )
 
+from llama_cy.eval_callback cimport EvalCallback, Watch, on_eval
+
 from .checks import INT32_MAX, choice, fill, flag, integer, real
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
 from .errors import ContextError
@@ -64,6 +66,7 @@ cdef class ContextParams:
                 "yarn_orig_ctx": 0, "type_k": self.c.type_k, "type_v": self.c.type_v, "embeddings": False,
                 "offload_kqv": self.c.offload_kqv, "no_perf": self.c.no_perf, "op_offload": self.c.op_offload,
                 "swa_full": self.c.swa_full, "kv_unified": self.c.kv_unified, "poll": 50,
+                "eval_callback": None, "eval_filter": None,
             },
             params, "Context",
         )  # fmt: skip
@@ -112,6 +115,20 @@ cdef class ContextParams:
         self.c.op_offload = flag("op_offload", given["op_offload"])
         self.c.swa_full = flag("swa_full", given["swa_full"])
         self.c.kv_unified = flag("kv_unified", given["kv_unified"])
+        self.look(given["eval_callback"], given["eval_filter"])
+
+    cdef int look(self, object function, object chosen) except -1:
+        """Let a function, or a Watch of our own, see the tensors."""
+        if isinstance(function, Watch):
+            self.watch = function
+        elif function is not None:
+            self.watch = EvalCallback(function, chosen)
+        elif chosen is not None:
+            raise ValueError(f"eval_filter is {chosen!r} and there is nothing to call: an eval_callback is expected with it")
+        if self.watch is not None:
+            self.c.cb_eval = on_eval
+            self.c.cb_eval_user_data = <void *> self.watch
+        return 0
 
     cdef int fit(self, llama_model * weights, dict metadata) except -1:
         """Choose n_ctx where it was left open, and refuse what no memory could hold or llama.cpp would assert on."""

@@ -95,6 +95,10 @@ cdef class Decoder(ContextHandle):
         """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
         lines = log.tail()
         check_exit()
+        if self.stopped():
+            self.watch.resume()
+            self.cancelled.store(False)
+            raise DecodeAborted(f"{what} was ended by the eval callback", code=2)
         if code == 2 or self.cancelled.load():
             self.cancelled.store(False)
             raise DecodeAborted(f"{what} was cancelled", code=code)
@@ -155,7 +159,7 @@ cdef class Decoder(ContextHandle):
                 batch.logits = NULL
             with nogil:
                 code = llama_decode(self.ptr, batch)
-            if code != 0:
+            if code != 0 or self.stopped():
                 self.history_epoch = 0
                 self.failed(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
             if known:
@@ -175,7 +179,7 @@ cdef class Decoder(ContextHandle):
         self.epoch += 1
         with nogil:
             code = llama_encode(self.ptr, batch) if encode else llama_decode(self.ptr, batch)
-        if code != 0:
+        if code != 0 or self.stopped():
             self.failed(code, "encode" if encode else "decode")
         self.stale = False
         if encode:
@@ -239,7 +243,7 @@ cdef class Decoder(ContextHandle):
         InvalidBatchError
             llama.cpp refuses the batch; nothing was decoded.
         DecodeAborted
-            :meth:`cancel` was called; whole pieces decoded before stay in memory.
+            :meth:`cancel` was called, or the eval callback returned False; whole pieces decoded before stay in memory.
         DecodeError
             The computation failed.
         """

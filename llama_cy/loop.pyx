@@ -202,18 +202,24 @@ cdef class TokenLoop:
             # Hybrids may be full before n_ctx tokens; nothing of what was generated is lost.
             self.reason = LENGTH
             return LAST
-        if code != 0:
+        if code == 0:
+            self.context.shift_deferred = self.context.copy_deferred = False
+            self.past += 1
+            if self.context.history_epoch == self.context.epoch:
+                self.context.history.push_back(token)
+        else:
             self.context.history_epoch = 0
             self.produced.pop_back()
-            if code == 2:
-                self.reason = CANCELLED
-                return ENDED
+        if self.context.stopped():
+            # Where it only said False, the loop ends as one that was cancelled.
+            with gil:
+                self.context.watch.resume()
+        if code == 2:
+            self.reason = CANCELLED
+            return ENDED
+        if code != 0:
             with gil:
                 self.decoded(code)
-        self.context.shift_deferred = self.context.copy_deferred = False
-        self.past += 1
-        if self.context.history_epoch == self.context.epoch:
-            self.context.history.push_back(token)
         if <int64_t> self.produced.size() == self.max_tokens:
             self.reason = LENGTH
             return LAST

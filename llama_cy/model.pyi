@@ -18,6 +18,7 @@ from .enums import (
     SplitMode,
 )
 from .loading import _Path
+from .tensor import Tensor
 from .vocab import Vocab
 
 @disjoint_base
@@ -128,6 +129,8 @@ class Model:
         op_offload: bool = ...,
         swa_full: bool = ...,
         kv_unified: bool = ...,
+        eval_callback: Callable[[Tensor], object] | None = None,
+        eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
     ) -> Context: ...
     def save(self, path: _Path) -> None: ...
     def close(self) -> None: ...

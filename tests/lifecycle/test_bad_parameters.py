@@ -78,6 +78,8 @@ CONTEXT = {
     **dict.fromkeys(["rope_freq_base", "rope_freq_scale"], AT_LEAST_0),
     **dict.fromkeys(["yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"], REAL),
     **dict.fromkeys(["embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified"], FLAG),
+    "eval_callback": {"5": ("TypeError", "int"), "'print'": ("TypeError", "str")},
+    "eval_filter": {"'l_out-0'": ("ValueError", "nothing to call")},
 }
 MODEL = {
     "n_gpu_layers": INTEGER,

@@ -29,11 +29,22 @@ OBJECTS = {
     "TextStream": "stream",
     "Threadpool": "pool",
 }
+PRIVATE = [
+    "ContextHandle",
+    "ContextParams",
+    "EvalCallback",
+    "ModelHandle",
+    "LoadParams",
+    "LoadProgress",
+    "Row",
+    "Watch",
+]
 SETUP = """
 import copy, gc, operator, pickle, sys
 import llama_cy
 from llama_cy.context_handle import ContextHandle
 from llama_cy.context_params import ContextParams
+from llama_cy.eval_callback import EvalCallback, Watch
 from llama_cy.handle import ModelHandle
 from llama_cy.loading import LoadParams, LoadProgress
 from llama_cy.rows import Row
@@ -78,7 +89,7 @@ def poke(thing):
 @pytest.fixture(scope="module")
 def half_made(tiny_path: Path) -> dict[str, Any]:
     classes = [f"llama_cy.{name}" for name in OBJECTS]
-    classes += ["ContextHandle", "ContextParams", "ModelHandle", "LoadParams", "LoadProgress", "Row"]
+    classes += PRIVATE
     cases = {name: f"poke({name}.__new__({name}))" for name in classes}
     return dict(outcomes(SETUP, cases, tiny_path))
 
@@ -87,7 +98,7 @@ def half_made(tiny_path: Path) -> dict[str, Any]:
     "name",
     [
         *(f"llama_cy.{name}" for name in OBJECTS),
-        *("ContextHandle", "ContextParams", "ModelHandle", "LoadParams", "LoadProgress", "Row"),
+        *PRIVATE,
     ],
 )
 def test_new_without_init(half_made: dict[str, Any], name: str) -> None:

@@ -20,7 +20,8 @@ except ImportError as error:
     ) from error
 from . import log
 from .batch import Batch
-from .completion import Completion, Timings
+from .chat import chat_apply_template, chat_builtin_templates
+from .completion import Completion, ContextPerf, Timings
 from .context import Context
 from .devices import Device, devices
 from .enums import (
@@ -88,6 +89,7 @@ __all__ = [
     "Context",
     "ContextBusyError",
     "ContextError",
+    "ContextPerf",
     "ContextType",
     "DecodeAborted",
     "DecodeError",
@@ -134,6 +136,8 @@ __all__ = [
     "Version",
     "Vocab",
     "VocabType",
+    "chat_apply_template",
+    "chat_builtin_templates",
     "demo_model",
     "demo_model_path",
     "devices",

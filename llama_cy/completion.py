@@ -36,6 +36,32 @@ class Timings(NamedTuple):
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
+class ContextPerf(NamedTuple):
+    """What a context did since it was made or :meth:`Context.perf_reset` was called: ``llama_perf_context_data``.
+
+    Attributes
+    ----------
+    t_start : float
+        When that was, in seconds of the monotonic clock.
+    t_load : float
+        Seconds from the model's load to the first decode.
+    t_p_eval, t_eval : float
+        Seconds in decodes of several tokens, and of one. 0.0 unless the context has ``no_perf=False``.
+    n_p_eval, n_eval : int
+        Tokens in those decodes; llama.cpp counts at least 1.
+    n_reused : int
+        Decodes that took the computation graph of the one before.
+    """
+
+    t_start: float
+    t_load: float
+    t_p_eval: float
+    t_eval: float
+    n_p_eval: int
+    n_eval: int
+    n_reused: int
+
+
 @dataclass(frozen=True)
 class Completion:
     """A generation that ran to its end.

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
-from .completion import Completion
+from .completion import Completion, ContextPerf
 from .decoder import Decoder
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
 from .loop import TokenLoop
@@ -65,6 +65,8 @@ class Context(Decoder):
     def logits_view(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
     def embeddings(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
     def embeddings_seq(self, seq_id: SupportsIndex = 0) -> npt.NDArray[np.float32]: ...
+    def perf(self) -> ContextPerf: ...
+    def perf_reset(self) -> None: ...
     def generate(
         self,
         prompt: str | bytes | Iterable[SupportsIndex] | None,

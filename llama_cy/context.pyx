@@ -24,7 +24,11 @@ from llama cimport (
     llama_n_ctx_seq,
     llama_n_seq_max,
     llama_n_ubatch,
+    llama_perf_context,
+    llama_perf_context_data,
+    llama_perf_context_reset,
     llama_pooling_type,
+    llama_synchronize,
 )
 
 from llama_cy.context_handle cimport should_abort
@@ -39,6 +43,7 @@ import numpy as np
 
 from . import log
 from .checks import INT32_MAX, integer
+from .completion import ContextPerf
 from .enums import PoolingType
 from .errors import ContextError
 
@@ -282,6 +287,33 @@ cdef class Context(Decoder):
     def pooling_type(self):
         """How embeddings are pooled, a :class:`PoolingType`. Wraps ``llama_pooling_type``."""
         return PoolingType(<int> llama_pooling_type(self.alive()))
+
+    def perf(self):
+        """Return times and counts since the start or the last :meth:`perf_reset`. Wraps ``llama_perf_context``.
+
+        Returns
+        -------
+        ContextPerf
+        """
+        cdef llama_perf_context_data data
+        self.enter()
+        try:
+            # A decode counts once its result was waited for.
+            with nogil:
+                llama_synchronize(self.ptr)
+            data = llama_perf_context(self.ptr)
+        finally:
+            self.leave()
+        return ContextPerf(data.t_start_ms / 1e3, data.t_load_ms / 1e3, data.t_p_eval_ms / 1e3, data.t_eval_ms / 1e3,
+                           data.n_p_eval, data.n_eval, data.n_reused)  # fmt: skip
+
+    def perf_reset(self):
+        """Count from now on. Wraps ``llama_perf_context_reset``."""
+        self.enter()
+        try:
+            llama_perf_context_reset(self.ptr)
+        finally:
+            self.leave()
 
     def generate(self, prompt, sampler=None, **options):
         """Decode a prompt and return an iterator of token ids; see :class:`TokenLoop`."""

@@ -1,0 +1,6 @@
+from collections.abc import Iterable, Mapping
+
+def chat_builtin_templates() -> tuple[str, ...]: ...
+def chat_apply_template(
+    messages: Iterable[Mapping[str, str]], template: str = "chatml", *, add_assistant: bool = True
+) -> str: ...

@@ -20,7 +20,7 @@ FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
     "eval_callback", "context_handle", "context_params", "decoder", "context", "rows", "memory", "state", "sampler",
-    "sampler_chain", "loop", "stream", "devices", "chat",
+    "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -1,3 +1,4 @@
+from llama_cy.adapter cimport LoraAdapter
 from llama_cy.batch cimport Batch
 from llama_cy.context cimport Context
 from llama_cy.model cimport Model

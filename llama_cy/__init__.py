@@ -19,6 +19,8 @@ except ImportError as error:
         "Run `make build` there, or start Python in another folder to use the installed package"
     ) from error
 from . import log
+from .adapter import LoraAdapter
+from .adapter_file import write_lora
 from .batch import Batch
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
@@ -106,6 +108,7 @@ __all__ = [
     "LlamaError",
     "LoadMode",
     "LogLevel",
+    "LoraAdapter",
     "Memory",
     "Model",
     "ModelKvOverrideType",
@@ -146,6 +149,7 @@ __all__ = [
     "log",
     "sampling",
     "version",
+    "write_lora",
 ]
 
 

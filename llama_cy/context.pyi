@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
+from .adapter import LoraAdapter, _Adapters
 from .completion import Completion, ContextPerf
 from .decoder import Decoder
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
@@ -55,6 +56,9 @@ class Context(Decoder):
         eval_callback: Callable[[Tensor], object] | None = None,
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
     ) -> Self: ...
+    @property
+    def adapters(self) -> dict[LoraAdapter, float]: ...
+    def set_adapters(self, adapters: _Adapters) -> None: ...
     @property
     def pooling_type(self) -> PoolingType: ...
     @property

@@ -283,6 +283,32 @@ cdef class Context(Decoder):
 
         return State(self)
 
+    def set_adapters(self, adapters):
+        """Compute with these LoRA adapters, and no others, from the next decode on. Wraps ``llama_set_adapters_lora``.
+
+        What is in memory stays as it was computed; a prompt is not taken for one that was decoded with other adapters.
+
+        Parameters
+        ----------
+        adapters : mapping of LoraAdapter to float, iterable of pairs, or None
+            Each with its scale, 1.0 where an iterable gives an adapter alone; None or nothing for the plain model.
+
+        Raises
+        ------
+        ValueError
+            An adapter was loaded for another model or is given twice, or a scale is not finite.
+        """
+        from .adapter import set_adapters
+
+        set_adapters(self, adapters)
+
+    @property
+    def adapters(self):
+        """The adapters it computes with, a dict of :class:`LoraAdapter` to scale."""
+        from .adapter import adapters_of
+
+        return adapters_of(self)
+
     @property
     def pooling_type(self):
         """How embeddings are pooled, a :class:`PoolingType`. Wraps ``llama_pooling_type``."""

@@ -24,6 +24,8 @@ cdef class ContextHandle:
     cdef uint64_t epoch
     cdef atomic_bool cancelled
     cdef Watch watch
+    # The pairs of adapter and scale, and the handles that C computes with.
+    cdef tuple adapters
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

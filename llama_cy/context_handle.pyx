@@ -70,6 +70,7 @@ cdef class ContextHandle:
             died(CONTEXT)
         self.pool = self.pool_batch = None
         self.watch = None
+        self.adapters = None
         self.handle = None
         self.own_vocab = None
 

@@ -113,7 +113,7 @@ cdef int fill_overrides(object overrides, vector[llama_model_kv_override] & out)
     return 0
 
 
-def readable(name):
+def readable(name, what="model"):
     """Return the path as bytes for C, or raise the ModelLoadError that says what is wrong with the file."""
     data = os.fsencode(name)
     if b"\0" in data:
@@ -126,7 +126,7 @@ def readable(name):
             with open(data, "rb") as file:
                 magic = file.read(4)
     except OSError as error:
-        failure = ModelLoadError(f"cannot open the model {name!r}: {error.strerror}", code=error.errno)
+        failure = ModelLoadError(f"cannot open the {what} {name!r}: {error.strerror}", code=error.errno)
         failure.errno, failure.filename, failure.strerror = error.errno, name, error.strerror
         raise failure from None
     if magic == b"GGUF":

@@ -1,8 +1,9 @@
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from typing_extensions import Self, disjoint_base
 
+from .adapter import LoraAdapter
 from .context import Context
 from .enums import (
     AttentionType,
@@ -132,6 +133,7 @@ class Model:
         eval_callback: Callable[[Tensor], object] | None = None,
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
     ) -> Context: ...
+    def load_adapter(self, source: _Path | BinaryIO | int) -> LoraAdapter: ...
     def save(self, path: _Path) -> None: ...
     def close(self) -> None: ...
     def __bool__(self) -> bool: ...

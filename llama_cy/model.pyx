@@ -133,6 +133,12 @@ use_extra_bufts, no_host, load_mtp
 
         return Context(self, **params)
 
+    def load_adapter(self, source):
+        """Load a :class:`LoraAdapter` for this model; parameters as there."""
+        from .adapter import LoraAdapter
+
+        return LoraAdapter(self, source)
+
     def save(self, path):
         """Write the model to a GGUF file. Wraps ``llama_model_save_to_file``.
 

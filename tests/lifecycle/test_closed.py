@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.child import Outcome, outcomes
+from support.lora import random_lora, write_lora
 
 import llama_cy
 
@@ -45,6 +46,7 @@ def member(gone):
     return sampler
 
 members = []
+adapter_path = sys.argv[4]
 saved = context.state.get()
 """
 
@@ -53,6 +55,7 @@ CLOSED = {
     "Context": "closed_context()",
     "Memory": "closed_context().memory",
     "State": "closed_context().state",
+    "LoraAdapter": "closed(model.load_adapter(adapter_path))",
     "Batch": "closed(llama_cy.Batch(2))",
     "Sampler": "closed(llama_cy.Sampler.dist(1))",
     "Sampler in a chain": "member(False)",
@@ -64,12 +67,15 @@ ARGUMENTS = {
     "Model.chat_template": "",
     "Model.context": "n_ctx=64",
     "Model.save": "'/nowhere/model.gguf'",
+    "Model.load_adapter": "'/nowhere/lora.gguf'",
     "Context.attach": "llama_cy.Threadpool(1)",
     "Context.complete": "[1]",
     "Context.decode": "[1]",
     "Context.encode": "[1]",
     "Context.generate": "[1]",
+    "Context.set_adapters": "None",
     "Context.stream": "[1]",
+    "LoraAdapter.meta_val_str": "'general.type'",
     "Memory.seq_add": "0, 0, -1, 1",
     "Memory.seq_cp": "0, 0",
     "Memory.seq_div": "0, 0, -1, 2",
@@ -92,6 +98,7 @@ WORKS = {
     "Context": {"model", "n_batch", "n_ctx", "n_ctx_seq", "n_seq_max", "n_ubatch", "n_vocab"},
     "Memory": set(),
     "State": set(),
+    "LoraAdapter": {"model", "path"},
     "Batch": {"n_tokens_max", "n_seq_max"},
     "Sampler": set(),
     "SamplerChain": set(),
@@ -144,8 +151,9 @@ HARMLESS = harmless() | {NAMED: "member(False).name"}
 
 
 @pytest.fixture(scope="module")
-def came_to(tiny_path: Path) -> dict[str, Outcome]:
-    return outcomes(SETUP, USES | HARMLESS, tiny_path)
+def came_to(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    lora = write_lora(tmp_path_factory.mktemp("lora") / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
+    return outcomes(SETUP, USES | HARMLESS, tiny_path, lora)
 
 
 @pytest.mark.parametrize("use", USES)

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from support.child import outcomes
+from support.lora import random_lora, write_lora
 
 import llama_cy
 
 # Each is an expression over the names that SETUP makes; all classes of native objects are here.
 OBJECTS = {
     "Model": "model",
+    "LoraAdapter": "adapter",
     "Vocab": "model.vocab",
     "Context": "context",
     "Memory": "context.memory",
@@ -30,6 +32,7 @@ OBJECTS = {
     "Threadpool": "pool",
 }
 PRIVATE = [
+    "AdapterHandle",
     "ContextHandle",
     "ContextParams",
     "EvalCallback",
@@ -40,8 +43,10 @@ PRIVATE = [
     "Watch",
 ]
 SETUP = """
-import copy, gc, operator, pickle, sys
+import copy, gc, operator, pickle, sys, tempfile
 import llama_cy
+from llama_cy.adapter import AdapterHandle
+from llama_cy.adapter_file import write_lora
 from llama_cy.context_handle import ContextHandle
 from llama_cy.context_params import ContextParams
 from llama_cy.eval_callback import EvalCallback, Watch
@@ -50,6 +55,9 @@ from llama_cy.loading import LoadParams, LoadProgress
 from llama_cy.rows import Row
 
 model = llama_cy.Model(sys.argv[3], n_gpu_layers=0)
+with tempfile.TemporaryDirectory() as folder:
+    write_lora(folder + "/lora.gguf", model, {"blk.0.attn_q.weight": ([[1.0] * 64], [[1.0]] * 64)})
+    adapter = model.load_adapter(folder + "/lora.gguf")
 context = model.context(n_ctx=64, n_threads=1)
 context.decode([1])
 batch = llama_cy.Batch(2)
@@ -109,6 +117,7 @@ def test_new_without_init(half_made: dict[str, Any], name: str) -> None:
 INIT_AGAIN = {
     "Model": "model.__init__(sys.argv[3])",
     "Model with nothing": "model.__init__()",
+    "LoraAdapter": "adapter.__init__(model, '/nowhere')",
     "Vocab": "model.vocab.__init__()",
     "Context": "context.__init__(model, n_ctx=128)",
     "Memory": "context.memory.__init__(context)",
@@ -147,10 +156,12 @@ def test_init_again(made_again: dict[str, Any], name: str) -> None:
 
 
 @pytest.fixture
-def objects(tiny: llama_cy.Model) -> Iterator[dict[str, Any]]:
+def objects(tiny: llama_cy.Model, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    lora = write_lora(tmp_path / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
     with tiny.context(n_ctx=64, n_threads=1) as context:
         made = {
             "Model": tiny,
+            "LoraAdapter": tiny.load_adapter(lora),
             "Vocab": tiny.vocab,
             "Context": context,
             "Memory": context.memory,
@@ -198,7 +209,7 @@ class TestEveryClass:
         assert repr(objects[name]).startswith(f"<{name}")
 
 
-@pytest.mark.parametrize("name", ["Model", "Context", "Batch", "Sampler", "SamplerChain"])
+@pytest.mark.parametrize("name", ["Model", "Context", "LoraAdapter", "Batch", "Sampler", "SamplerChain"])
 def test_weak_reference(objects: dict[str, Any], name: str) -> None:
     assert weakref.ref(objects[name])() is objects[name]
 
@@ -255,7 +266,7 @@ class TestSubclass:
         with pytest.raises(llama_cy.ClosedError):
             chain.add(llama_cy.Sampler.greedy())
 
-    @pytest.mark.parametrize("name", ["Vocab", "Batch", "Memory", "State", "Threadpool"])
+    @pytest.mark.parametrize("name", ["LoraAdapter", "Vocab", "Batch", "Memory", "State", "Threadpool"])
     def test_of_a_final_class(self, name: str) -> None:
         with pytest.raises(TypeError, match="not an acceptable base type"):
             type("Extended", (getattr(llama_cy, name),), {})

@@ -8,13 +8,22 @@ import pytest
 from support.child import check_output
 
 SETUP = """
-import gc, itertools, random, sys
+import gc, itertools, os, random, sys
 import llama_cy
 
 baseline = llama_cy.live_objects()
 # What exists by now is not looked at again, which makes each collection fast.
 gc.collect()
 gc.freeze()
+
+lora = sys.argv[1] + ".lora"
+
+def adapter_in_use(model, context):
+    if not os.path.exists(lora):
+        llama_cy.write_lora(lora, model, {"blk.0.attn_q.weight": ([[0.1] * 64], [[0.1]] * 64)})
+    adapter = model.load_adapter(lora)
+    context.set_adapters([adapter])
+    return adapter
 
 def made():
     model = llama_cy.Model(sys.argv[1])
@@ -26,7 +35,8 @@ def made():
     return {
         "model": model, "vocab": model.vocab, "context": context, "chain": chain, "stream": stream,
         "view": context.logits_view(), "memory": context.memory, "state": context.state,
-        "batch": llama_cy.Batch(4), "sampler": llama_cy.Sampler.greedy(), "loop": context.generate([1], max_tokens=3),
+        "adapter": adapter_in_use(model, context), "batch": llama_cy.Batch(4),
+        "sampler": llama_cy.Sampler.greedy(), "loop": context.generate([1], max_tokens=3),
     }
 
 def used(things):
@@ -43,7 +53,7 @@ def used(things):
     repr(things)
 
 MAIN = ("model", "vocab", "context", "chain", "stream", "view")
-REST = ("memory", "state", "batch", "sampler", "loop")
+REST = ("memory", "state", "batch", "sampler", "loop", "adapter")
 
 def orders(step):
     shuffle = random.Random(1).shuffle

@@ -69,6 +69,10 @@ class LlamaOracle:
         if unknown:
             raise NotImplementedError(f"no rule for the tensors {', '.join(unknown)}")
 
+    def add(self, name: str, delta: NDArray[Any]) -> None:
+        """Add to a weight, as a LoRA does."""
+        self._weights[name] = self._weights[name] + delta
+
     def logits(self, tokens: Sequence[int]) -> Array:
         """Return the logits after each token of one sequence that starts at position 0.
 

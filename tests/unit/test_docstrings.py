@@ -41,6 +41,7 @@ PREFIXES = {
     "Vocab": ("llama_vocab_", "llama_vocab_get_", "llama_"),
     "Batch": ("llama_batch_",),
     "Context": ("llama_", "llama_get_"),
+    "LoraAdapter": ("llama_adapter_",),
     "Memory": ("llama_memory_",),
     "State": ("llama_state_",),
     "Sampler": ("llama_sampler_", "llama_sampler_init_", "llama_sampler_get_"),

@@ -300,7 +300,7 @@ def is_property(member: ast.FunctionDef) -> bool:
     return any(isinstance(decorator, ast.Name) and decorator.id == "property" for decorator in member.decorator_list)
 
 
-def test_properties_have_the_types_of_the_stubs(tiny_path: Path) -> None:
+def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path) -> None:
     names = {**vars(typing), **vars(llama_cy)}
     chain = llama_cy.sampling(seed=1)
     with llama_cy.Model(tiny_path) as model, model.context(n_ctx=64) as context:
@@ -308,6 +308,10 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path) -> None:
         stream.complete()
         members = [model, context, model.vocab, context.memory, context.state, llama_cy.Sampler.greedy(), chain]
         members += [llama_cy.Batch(4), llama_cy.Threadpool(1), stream, stream.loop]
+        llama_cy.write_lora(
+            tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
+        )
+        members.append(model.load_adapter(tmp_path / "lora.gguf"))
         objects = {base.__name__: member for member in members for base in type(member).__mro__}
         checked = []
         for class_name, methods in CLASSES.items():

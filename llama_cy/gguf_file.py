@@ -1,0 +1,62 @@
+"""Write small GGUF files with nothing but NumPy: adapters and control vectors."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ALIGNMENT = 32
+UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(value: Any) -> bytes:
+    """Encode a metadata value behind its type; whole numbers are unsigned where they can be, as llama.cpp has them."""
+    if isinstance(value, bool):
+        return struct.pack("<I?", BOOL, value)
+    if isinstance(value, int):
+        return struct.pack("<II", UINT32, value) if value >= 0 else struct.pack("<Ii", INT32, value)
+    if isinstance(value, float):
+        return struct.pack("<If", FLOAT32, value)
+    if isinstance(value, str):
+        return struct.pack("<I", STRING) + _string(value)
+    if isinstance(value, Sequence) and value and all(isinstance(item, int) and item >= 0 for item in value):
+        return struct.pack(f"<IIQ{len(value)}I", ARRAY, UINT32, len(value), *value)
+    raise TypeError(f"metadata must be bool, int, float, str or a sequence of int, not {value!r}")
+
+
+def gguf_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
+    """Encode a file of float32 tensors; GGUF lists the axes of a tensor from the last to the first."""
+    head = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(metadata))]
+    head += [_string(key) + _value(value) for key, value in metadata.items()]
+    body: list[bytes] = []
+    offset = 0
+    for name, array in tensors.items():
+        data = np.ascontiguousarray(array, dtype="<f4").tobytes()
+        head.append(_string(name) + struct.pack(f"<I{array.ndim}Q", array.ndim, *reversed(array.shape)))
+        head.append(struct.pack("<IQ", 0, offset))
+        body.append(data + b"\0" * (-len(data) % ALIGNMENT))
+        offset += len(body[-1])
+    start = b"".join(head)
+    return b"".join([start, b"\0" * (-len(start) % ALIGNMENT), *body])
+
+
+def write_whole(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], data: bytes | memoryview) -> None:
+    """Write a file that appears whole or not at all."""
+    target = Path(os.fsdecode(path))
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
 from .context import Context
 from .devices import Device, devices
+from .embedding import Embedder
 from .enums import (
     AttentionType,
     ContextType,
@@ -72,6 +73,7 @@ from .lifetime import live_objects
 from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
+from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .state import State
@@ -97,6 +99,7 @@ __all__ = [
     "DecodeError",
     "Device",
     "DeviceType",
+    "Embedder",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
@@ -120,6 +123,8 @@ __all__ = [
     "OptOptimizerType",
     "PoolingType",
     "ProcessType",
+    "Ranking",
+    "Reranker",
     "RopeScalingType",
     "RopeType",
     "Sampler",

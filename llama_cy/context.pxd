@@ -1,10 +1,5 @@
-from libc.stdint cimport int32_t
-
-from llama_cy.decoder cimport Decoder
+from llama_cy.outputs cimport Outputs
 
 
-cdef class Context(Decoder):
+cdef class Context(Outputs):
     cdef str signature
-
-    cdef int check_fresh(self) except -1
-    cdef const float * row(self, int32_t i) except NULL

@@ -1,24 +1,22 @@
 from collections.abc import Callable, Iterable
 from typing import Literal, SupportsIndex
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
 from .completion import Completion, ContextPerf
-from .decoder import Decoder
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
 from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
+from .outputs import Outputs
 from .sampler import Sampler
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
 
 @disjoint_base
-class Context(Decoder):
+class Context(Outputs):
     def __new__(
         cls,
         model: Model,
@@ -65,10 +63,6 @@ class Context(Decoder):
     def memory(self) -> Memory: ...
     @property
     def state(self) -> State: ...
-    def logits(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
-    def logits_view(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
-    def embeddings(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...
-    def embeddings_seq(self, seq_id: SupportsIndex = 0) -> npt.NDArray[np.float32]: ...
     def perf(self) -> ContextPerf: ...
     def perf_reset(self) -> None: ...
     def generate(

@@ -1,24 +1,15 @@
 """A model at work: its memory, its decodes and what they give."""
 
 cimport cython
-from libc.stdint cimport int32_t
-from libc.string cimport memcpy
 from llama cimport (
-    LLAMA_POOLING_TYPE_LAST,
-    LLAMA_POOLING_TYPE_NONE,
-    LLAMA_POOLING_TYPE_RANK,
     import_llama_cy,
     llama_context,
-    llama_get_embeddings_ith,
-    llama_get_embeddings_seq,
-    llama_get_logits_ith,
     llama_get_memory,
     llama_init_from_model,
     llama_model,
     llama_model_has_encoder,
+    llama_model_is_diffusion,
     llama_model_is_recurrent,
-    llama_model_n_cls_out,
-    llama_model_n_embd_out,
     llama_n_batch,
     llama_n_ctx,
     llama_n_ctx_seq,
@@ -33,16 +24,14 @@ from llama cimport (
 
 from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
-from llama_cy.decoder cimport Decoder
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport enter_native, leave_native
 from llama_cy.model cimport Model
+from llama_cy.outputs cimport Outputs
 from llama_cy.threadpool cimport Threadpool
 
-import numpy as np
-
 from . import log
-from .checks import INT32_MAX, integer
+from .checks import INT32_MAX
 from .completion import ContextPerf
 from .enums import PoolingType
 from .errors import ContextError
@@ -52,16 +41,8 @@ import_llama_cy()
 LEARNED_POSITIONS = ("bert", "gpt2", "mpt", "starcoder")
 
 
-cdef object copied(const float * values, int n):
-    array = np.empty(n, dtype=np.float32)
-    cdef float[::1] target = array
-    if n:
-        memcpy(&target[0], values, n * sizeof(float))
-    return array
-
-
 @cython.no_gc_clear
-cdef class Context(Decoder):
+cdef class Context(Outputs):
     """A model's memory and its computation. Wraps ``llama_init_from_model``.
 
     Parameters
@@ -153,10 +134,8 @@ cdef class Context(Decoder):
         self.unified = settings.c.kv_unified
         self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full}"
         self.encoder = llama_model_has_encoder(weights) and self.mem is not NULL
-        self.embedding = settings.c.embeddings
-        # Only the last token's embedding survives a split into micro-batches.
-        self.pooled = self.embedding and llama_pooling_type(ptr) not in (
-            LLAMA_POOLING_TYPE_NONE, LLAMA_POOLING_TYPE_LAST)
+        self.generative = self.mem is not NULL or llama_model_is_diffusion(weights)
+        self.embed(settings.c.embeddings)
         self.n_outputs_max = (0 if self.encoder else settings.c.n_outputs_max) or self.n_batch
         # With learned positions, one beyond the table would be read out of bounds.
         learned = metadata.get("general.architecture") in LEARNED_POSITIONS
@@ -170,104 +149,6 @@ cdef class Context(Decoder):
         if self.ptr is NULL:
             return "<Context, closed>"
         return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.pool.n_threads} threads>"
-
-    cdef const float * row(self, int32_t i) except NULL:
-        cdef const float * values
-        self.check_fresh()
-        with nogil:
-            values = llama_get_logits_ith(self.ptr, i)
-        if values is NULL:
-            log.flush()
-            raise ValueError(f"row {i} has no logits: it was not decoded last, or logits were not asked for it")
-        return values
-
-    cdef int check_fresh(self) except -1:
-        if self.stale:
-            raise ValueError("the outputs are those of before the restore; decode something first")
-        return 0
-
-    def logits(self, i=-1):
-        """Copy the logits of one row of the last decode. Wraps ``llama_get_logits_ith``.
-
-        Parameters
-        ----------
-        i : int
-            Index in the batch; negative counts back from the last row that has logits.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape ``(n_vocab,)``.
-
-        Raises
-        ------
-        ValueError
-            The row has no logits.
-        """
-        self.enter()
-        try:
-            return copied(self.row(integer("i", i, -INT32_MAX, INT32_MAX)), self.n_vocab)
-        finally:
-            self.leave()
-
-    def logits_view(self, i=-1):
-        """Show the logits of one row without copying them; parameters as in :meth:`logits`.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape ``(n_vocab,)``, read-only. While it lives, decode() and close() raise BufferError.
-        """
-        from .rows import view
-
-        return view(self, integer("i", i, -INT32_MAX, INT32_MAX))
-
-    def embeddings(self, i=-1):
-        """Copy the embedding of one row. Wraps ``llama_get_embeddings_ith``.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape ``(model.n_embd_out,)``.
-        """
-        cdef int32_t index = integer("i", i, -INT32_MAX, INT32_MAX)
-        cdef const float * values
-        self.enter()
-        try:
-            self.check_fresh()
-            with nogil:
-                values = llama_get_embeddings_ith(self.ptr, index)
-            if values is NULL:
-                log.flush()
-                raise ValueError(f"row {index} has no embedding; is the context one with embeddings=True, unpooled?")
-            return copied(values, llama_model_n_embd_out(self.handle.ptr))
-        finally:
-            self.leave()
-
-    def embeddings_seq(self, seq_id=0):
-        """Copy the pooled embedding of a sequence. Wraps ``llama_get_embeddings_seq``.
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape ``(model.n_embd_out,)``; with pooling_type "rank" one score for each classifier output.
-        """
-        cdef int c_seq = self.check_seq(seq_id, 0)
-        cdef const float * values
-        self.enter()
-        try:
-            self.check_fresh()
-            if llama_pooling_type(self.ptr) == LLAMA_POOLING_TYPE_NONE:
-                raise ValueError("there is no pooling in this context; pass pooling_type, or use embeddings()")
-            with nogil:
-                values = llama_get_embeddings_seq(self.ptr, c_seq)
-            if values is NULL:
-                raise ValueError(f"sequence {c_seq} has no embedding from the last decode")
-            if llama_pooling_type(self.ptr) == LLAMA_POOLING_TYPE_RANK:
-                return copied(values, llama_model_n_cls_out(self.handle.ptr))
-            return copied(values, llama_model_n_embd_out(self.handle.ptr))
-        finally:
-            self.leave()
 
     @property
     def memory(self):

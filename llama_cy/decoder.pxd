@@ -23,6 +23,12 @@ cdef class Decoder(ContextHandle):
     cdef bint embedding
     # Whether embeddings are those of whole sequences, which a micro-batch must then hold whole.
     cdef bint pooled
+    # Rows that the last computation gave, and of what.
+    cdef int n_rows
+    cdef bint gave_logits
+    cdef bint gave_embeddings
+    # Whether there is a row of logits to each token; what only encodes gives none.
+    cdef bint generative
     # A state carries the memory only, so outputs are another text's after a restore.
     cdef bint stale
     # llama.cpp puts these off to the next decode, and its state functions know nothing of them.
@@ -42,7 +48,9 @@ cdef class Decoder(ContextHandle):
     cdef int prepare(self, str what) except -1
     cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1
     cdef int check_sequences(self, Batch batch, bint encode) except -1
-    cdef int compute(self, llama_batch batch, bint encode) except -1
+    cdef void gave(self, int n_rows, bint encode) noexcept nogil
+    cdef void lose(self, int code) noexcept nogil
+    cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1
     cdef int n_used(self) noexcept
     cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1

@@ -71,6 +71,9 @@ cdef class Decoder(ContextHandle):
         if self.history_epoch == self.epoch and not self.shift_deferred and not self.copy_deferred:
             while kept < most and prompt[kept] == self.history[kept]:
                 kept += 1
+        if not llama_get_causal_attn(self.ptr):
+            # What was computed of a start has seen what came behind it.
+            kept = 0
         if exact:
             kept = min(kept, self.history_aligned) // self.n_ubatch * self.n_ubatch
         if kept < held and kept:
@@ -161,6 +164,7 @@ cdef class Decoder(ContextHandle):
                 code = llama_decode(self.ptr, batch)
             if code != 0 or self.stopped():
                 self.history_epoch = 0
+                self.lose(code)
                 self.failed(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
             if known:
                 self.history.insert(self.history.end(), tokens + done, tokens + done + batch.n_tokens)
@@ -168,20 +172,35 @@ cdef class Decoder(ContextHandle):
                 if used + done == self.history_aligned and batch.n_tokens == self.n_ubatch:
                     self.history_aligned += self.n_ubatch
             done += batch.n_tokens
-            self.stale = self.shift_deferred = self.copy_deferred = False
+            self.gave(batch.n_tokens if self.embedding or self.mem is NULL else done == n, False)
+            self.shift_deferred = self.copy_deferred = False
             PyErr_CheckSignals()
             if self.cancelled.load() and done < n:
                 self.failed(2, f"decoding after {done} of {n} tokens")
         return 0
 
-    cdef int compute(self, llama_batch batch, bint encode) except -1:
+    cdef void gave(self, int n_rows, bint encode) noexcept nogil:
+        """Note what there is to read from now on."""
+        self.n_rows = n_rows
+        # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
+        self.gave_logits = self.generative and (not encode or self.mem is NULL)
+        self.gave_embeddings = self.embedding or encode and self.encoder
+        self.stale = False
+
+    cdef void lose(self, int code) noexcept nogil:
+        """Note that a failed computation left nothing, unless it was refused beforehand."""
+        if code != 1 and code != -1:
+            self.n_rows = 0
+
+    cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1:
         cdef int code
         self.epoch += 1
         with nogil:
             code = llama_encode(self.ptr, batch) if encode else llama_decode(self.ptr, batch)
         if code != 0 or self.stopped():
+            self.lose(code)
             self.failed(code, "encode" if encode else "decode")
-        self.stale = False
+        self.gave(n_rows, encode)
         if encode:
             self.encoded = True
         else:
@@ -222,7 +241,7 @@ cdef class Decoder(ContextHandle):
             self.check_sequences(batch, encode)
             outputs = batch.c.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
             self.check_input(batch.c.n_tokens, outputs, batch.highest_pos, encode)
-            self.compute(batch.c, encode)
+            self.compute(batch.c, outputs, encode)
         finally:
             batch.leave()
         return 0
@@ -278,7 +297,7 @@ cdef class Decoder(ContextHandle):
                 self.check_input(<int> ids.size(), <int> ids.size(), <int> ids.size() - 1, True)
                 memset(&batch, 0, sizeof(batch))
                 batch.token, batch.n_tokens = ids.data(), <int32_t> ids.size()
-                self.compute(batch, True)
+                self.compute(batch, batch.n_tokens, True)
         finally:
             self.leave()
 

@@ -203,12 +203,14 @@ cdef class TokenLoop:
             self.reason = LENGTH
             return LAST
         if code == 0:
+            self.context.gave(1, False)
             self.context.shift_deferred = self.context.copy_deferred = False
             self.past += 1
             if self.context.history_epoch == self.context.epoch:
                 self.context.history.push_back(token)
         else:
             self.context.history_epoch = 0
+            self.context.lose(code)
             self.produced.pop_back()
         if self.context.stopped():
             # Where it only said False, the loop ends as one that was cancelled.

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterable, Mapping
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from typing_extensions import Self, disjoint_base
 
@@ -19,6 +19,7 @@ from .enums import (
     SplitMode,
 )
 from .loading import _Path
+from .reranking import Ranking
 from .tensor import Tensor
 from .vocab import Vocab
 
@@ -134,6 +135,18 @@ class Model:
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
     ) -> Context: ...
     def load_adapter(self, source: _Path | BinaryIO | int) -> LoraAdapter: ...
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        pooling_type: PoolingType | str | None = None,
+        normalize: bool | Literal["l2", "none"] | None = True,
+        truncate: bool = False,
+        **params: Any,
+    ) -> Any: ...
+    def rerank(
+        self, query: str | bytes, documents: Iterable[str | bytes], *, truncate: bool = False, **params: Any
+    ) -> Ranking: ...
     def save(self, path: _Path) -> None: ...
     def close(self) -> None: ...
     def __bool__(self) -> bool: ...

@@ -139,6 +139,20 @@ use_extra_bufts, no_host, load_mtp
 
         return LoraAdapter(self, source)
 
+    def embed(self, inputs, *, pooling_type=None, normalize=True, truncate=False, **params):
+        """Turn texts into vectors with a context of their own; :class:`Embedder` keeps one, and says what all means."""
+        from .embedding import embed
+
+        self.ptr()
+        return embed(self, inputs, normalize, truncate, {"pooling_type": pooling_type} | params)
+
+    def rerank(self, query, documents, *, truncate=False, **params):
+        """Score documents by how well they answer a query, and return a :class:`Ranking`; see :class:`Reranker`."""
+        from .reranking import rerank
+
+        self.ptr()
+        return rerank(self, query, documents, truncate, params)
+
     def save(self, path):
         """Write the model to a GGUF file. Wraps ``llama_model_save_to_file``.
 

@@ -66,6 +66,8 @@ CLOSED = {
 ARGUMENTS = {
     "Model.chat_template": "",
     "Model.context": "n_ctx=64",
+    "Model.embed": "'a'",
+    "Model.rerank": "'a', ['b']",
     "Model.save": "'/nowhere/model.gguf'",
     "Model.load_adapter": "'/nowhere/lora.gguf'",
     "Context.attach": "llama_cy.Threadpool(1)",
@@ -74,6 +76,8 @@ ARGUMENTS = {
     "Context.encode": "[1]",
     "Context.generate": "[1]",
     "Context.set_adapters": "None",
+    "Context.set_causal_attn": "False",
+    "Context.set_embeddings": "True",
     "Context.stream": "[1]",
     "LoraAdapter.meta_val_str": "'general.type'",
     "Memory.seq_add": "0, 0, -1, 1",

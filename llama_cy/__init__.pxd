@@ -1,5 +1,6 @@
 from llama_cy.adapter cimport LoraAdapter
 from llama_cy.batch cimport Batch
+from llama_cy.batch_ext cimport BatchExt
 from llama_cy.context cimport Context
 from llama_cy.model cimport Model
 from llama_cy.sampler cimport Sampler

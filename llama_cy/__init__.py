@@ -22,6 +22,7 @@ from . import log
 from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch
+from .batch_ext import BatchExt
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
 from .context import Context
@@ -88,6 +89,7 @@ __all__ = [
     "AttentionType",
     "BackendError",
     "Batch",
+    "BatchExt",
     "ClosedError",
     "Completion",
     "Context",

@@ -2,6 +2,7 @@
 
 cimport cython
 from llama cimport (
+    LLAMA_CONTEXT_TYPE_MTP,
     import_llama_cy,
     llama_context,
     llama_get_memory,
@@ -134,6 +135,7 @@ cdef class Context(Outputs):
         self.unified = settings.c.kv_unified
         self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full}"
         self.encoder = llama_model_has_encoder(weights) and self.mem is not NULL
+        self.predicts = settings.c.ctx_type == LLAMA_CONTEXT_TYPE_MTP
         self.generative = self.mem is not NULL or llama_model_is_diffusion(weights)
         self.embed(settings.c.embeddings)
         self.n_outputs_max = (0 if self.encoder else settings.c.n_outputs_max) or self.n_batch

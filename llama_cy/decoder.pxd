@@ -3,6 +3,7 @@ from libcpp.vector cimport vector
 from llama cimport llama_batch, llama_memory_t, llama_token
 
 from llama_cy.batch cimport Batch
+from llama_cy.batch_ext cimport BatchExt
 from llama_cy.context_handle cimport ContextHandle
 
 
@@ -20,6 +21,8 @@ cdef class Decoder(ContextHandle):
     cdef bint unified
     cdef bint encoder
     cdef bint encoded
+    # An MTP context predicts from a token and the hidden state that came before it.
+    cdef bint predicts
     cdef bint embedding
     # Whether embeddings are those of whole sequences, which a micro-batch must then hold whole.
     cdef bint pooled
@@ -46,11 +49,12 @@ cdef class Decoder(ContextHandle):
     cdef int decode_tokens(self, llama_token * tokens, int n) except -1
     cdef bint whole(self, bint encode)
     cdef int prepare(self, str what) except -1
-    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1
+    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode, bint paired=*) except -1
     cdef int check_sequences(self, Batch batch, bint encode) except -1
     cdef void gave(self, int n_rows, bint encode) noexcept nogil
     cdef void lose(self, int code) noexcept nogil
     cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1
+    cdef int compute_ext(self, BatchExt batch, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1
     cdef int n_used(self) noexcept
     cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1

@@ -4,7 +4,9 @@ from typing import SupportsIndex
 from typing_extensions import disjoint_base
 
 from .batch import Batch
+from .batch_ext import BatchExt
 from .context_handle import ContextHandle
+from .enums import ProcessType
 from .model import Model
 
 @disjoint_base
@@ -25,3 +27,4 @@ class Decoder(ContextHandle):
     def n_seq_max(self) -> int: ...
     def decode(self, tokens: Iterable[SupportsIndex] | Batch) -> None: ...
     def encode(self, tokens: Iterable[SupportsIndex] | Batch) -> None: ...
+    def process(self, batch: BatchExt, type: ProcessType | str = "decode") -> None: ...

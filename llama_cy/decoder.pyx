@@ -6,6 +6,8 @@ from libc.stdint cimport int8_t, int32_t
 from libc.string cimport memset
 from libcpp.vector cimport vector
 from llama cimport (
+    LLAMA_PROCESS_TYPE_DECODE,
+    LLAMA_PROCESS_TYPE_ENCODE,
     import_llama_cy,
     llama_batch,
     llama_decode,
@@ -18,15 +20,18 @@ from llama cimport (
     llama_model_is_hybrid,
     llama_model_is_recurrent,
     llama_model_n_swa,
+    llama_process,
     llama_token,
 )
 
 from llama_cy.batch cimport Batch
+from llama_cy.batch_ext cimport BatchExt
 from llama_cy.context_handle cimport ContextHandle
 from llama_cy.lifetime cimport check_exit
 
 from . import log
-from .checks import integer
+from .checks import choice, integer
+from .enums import ProcessType
 from .errors import ContextError, DecodeAborted, DecodeError, InvalidBatchError, KVCacheFullError
 
 import_llama_cy()
@@ -115,9 +120,11 @@ cdef class Decoder(ContextHandle):
         """Whether all tokens must be computed in one piece, so that each can attend to each, or counts in the mean."""
         return encode or self.pooled or self.mem is NULL or not llama_get_causal_attn(self.ptr)
 
-    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode) except -1:
+    cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode, bint paired=False) except -1:
         """Refuse what llama.cpp would assert on."""
         limit, name = (self.n_ubatch, "n_ubatch") if self.whole(encode) else (self.n_batch, "n_batch")
+        if self.predicts and not paired:
+            raise InvalidBatchError("a context with ctx_type='mtp' computes a BatchExt of tokens with embeddings only")
         if n == 0:
             raise InvalidBatchError("the batch is empty: there is no token to compute")
         if n > limit:
@@ -233,6 +240,41 @@ cdef class Decoder(ContextHandle):
             )
         return 0
 
+    cdef int compute_ext(self, BatchExt batch, bint encode) except -1:
+        """Compute an extended batch, whose every entry was checked as it came."""
+        cdef int n = <int> batch.has_id.size()
+        cdef int i, code, outputs = 0
+        for i in range(n):
+            outputs += batch.output[i]
+            if not batch.placed[i]:
+                raise InvalidBatchError(f"entry {i} has no position: call set_pos()")
+        if batch.n_ids not in (0, n) or batch.n_rows not in (0, n) or not batch.n_ids and not batch.n_rows:
+            raise InvalidBatchError(
+                f"{batch.n_ids} of {n} entries have a token and {batch.n_rows} an embedding; all have the same, or none"
+            ) if n else InvalidBatchError("the batch is empty: there is no token to compute")
+        if batch.n_ids and batch.n_rows and not self.predicts:
+            raise InvalidBatchError("tokens together with embeddings are for contexts with ctx_type='mtp' only")
+        if batch.most_seq_ids > 1 and not (self.unified or encode or self.mem is NULL or self.n_seq_max == 1):
+            raise InvalidBatchError("a token in several sequences needs a context with kv_unified=True")
+        if self.pooled and self.bounded and not (encode or self.unified or self.n_seq_max == 1):
+            raise InvalidBatchError("an extended batch is pooled with kv_unified=True only")
+        outputs = n if encode or self.embedding or self.mem is NULL else outputs
+        self.check_input(n, outputs, batch.highest_pos, encode, batch.n_ids and batch.n_rows)
+        self.epoch += 1
+        with nogil:
+            code = llama_process(
+                self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr)
+        if code != 0 or self.stopped():
+            self.lose(code)
+            self.failed(code, "process")
+        self.gave(outputs, encode)
+        if encode:
+            self.encoded = True
+        else:
+            self.shift_deferred = self.copy_deferred = False
+        PyErr_CheckSignals()
+        return 0
+
     cdef int compute_batch(self, Batch batch, bint encode) except -1:
         batch.enter()
         try:
@@ -298,6 +340,36 @@ cdef class Decoder(ContextHandle):
                 memset(&batch, 0, sizeof(batch))
                 batch.token, batch.n_tokens = ids.data(), <int32_t> ids.size()
                 self.compute(batch, batch.n_tokens, True)
+        finally:
+            self.leave()
+
+    def process(self, BatchExt batch not None, type="decode"):
+        """Compute an extended batch made for this context. Wraps ``llama_process``.
+
+        Parameters
+        ----------
+        batch : BatchExt
+            Stays as it is, and may be computed again.
+        type : ProcessType or str
+            ``"decode"``, or ``"encode"`` for the encoder of a model that has one.
+
+        Raises
+        ------
+        InvalidBatchError
+            The entries do not go together, or llama.cpp refuses them; and what :meth:`decode` raises.
+        """
+        cdef bint encode = choice("type", ProcessType, type) == LLAMA_PROCESS_TYPE_ENCODE
+        self.prepare("process")
+        try:
+            if batch.context is not self:
+                raise ValueError("the batch was made for another context")
+            if encode and not self.encoder and self.mem is not NULL:
+                raise ContextError(f"the model has no encoder: {self.model!r}")
+            batch.enter()
+            try:
+                self.compute_ext(batch, encode)
+            finally:
+                batch.leave()
         finally:
             self.leave()
 

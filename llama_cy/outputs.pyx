@@ -58,10 +58,10 @@ cdef class Outputs(Decoder):
 
     cdef int check_embeddings(self, bint pooled) except -1:
         self.check_fresh()
-        if self.n_rows and not self.gave_embeddings:
-            raise ValueError("there are no embeddings: pass embeddings=True to the context, or call set_embeddings()")
         if pooled and llama_pooling_type(self.ptr) == LLAMA_POOLING_TYPE_NONE:
             raise ValueError("there is no pooling in this context; pass pooling_type, or use embeddings()")
+        if self.n_rows and not self.gave_embeddings:
+            raise ValueError("there are no embeddings: pass embeddings=True to the context, or call set_embeddings()")
         if not pooled and llama_pooling_type(self.ptr) != LLAMA_POOLING_TYPE_NONE:
             raise ValueError("the embeddings of this context are pooled, so no row has one; use embeddings_seq()")
         return 0

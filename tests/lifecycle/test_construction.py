@@ -25,6 +25,7 @@ OBJECTS = {
     "Memory": "context.memory",
     "State": "context.state",
     "Batch": "batch",
+    "BatchExt": "batch_ext",
     "Sampler": "sampler",
     "SamplerChain": "chain",
     "TokenLoop": "loop",
@@ -61,6 +62,7 @@ with tempfile.TemporaryDirectory() as folder:
 context = model.context(n_ctx=64, n_threads=1)
 context.decode([1])
 batch = llama_cy.Batch(2)
+batch_ext = llama_cy.BatchExt(context)
 sampler = llama_cy.Sampler.dist(3)
 chain = llama_cy.sampling(seed=1)
 pool = llama_cy.Threadpool(1)
@@ -167,6 +169,7 @@ def objects(tiny: llama_cy.Model, tmp_path: Path) -> Iterator[dict[str, Any]]:
             "Memory": context.memory,
             "State": context.state,
             "Batch": llama_cy.Batch(2),
+            "BatchExt": llama_cy.BatchExt(context),
             "Sampler": llama_cy.Sampler.greedy(),
             "SamplerChain": llama_cy.SamplerChain(),
             "TokenLoop": context.generate([1]),

@@ -108,7 +108,7 @@ class TestEmbeddings:
 
     def test_not_asked_for(self, context: llama_cy.Context) -> None:
         context.decode(PROMPT)
-        for read in (context.embeddings, context.embeddings_all, context.embeddings_seq):
+        for read in (context.embeddings, context.embeddings_all):
             with pytest.raises(ValueError, match="embeddings=True"):
                 read()
 

@@ -307,7 +307,7 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
         stream = context.stream("Once", chain, max_tokens=2)
         stream.complete()
         members = [model, context, model.vocab, context.memory, context.state, llama_cy.Sampler.greedy(), chain]
-        members += [llama_cy.Batch(4), llama_cy.Threadpool(1), stream, stream.loop]
+        members += [llama_cy.Batch(4), llama_cy.BatchExt(context), llama_cy.Threadpool(1), stream, stream.loop]
         llama_cy.write_lora(
             tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
         )

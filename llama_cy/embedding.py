@@ -5,11 +5,10 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from .batch import Batch
 from .checks import INT32_MAX, each, integer
@@ -18,6 +17,9 @@ from .enums import PoolingType
 from .errors import ContextError
 from .model import Model
 from .vocab import Vocab
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Text = str | bytes
 Tokens = Sequence[int] | npt.NDArray[np.integer[Any]]

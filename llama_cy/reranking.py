@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from .checks import INT32_MAX, each, integer
 from .embedding import N_BATCH, N_SEQ_MAX, Pool, Text
@@ -16,6 +15,9 @@ from .errors import ContextError
 from .model import Model
 from .tensor import Tensor
 from .vocab import Vocab
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)

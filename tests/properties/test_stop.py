@@ -49,13 +49,13 @@ def test_text_ends_in_front_of_the_first_stop(
 ) -> None:
     chain = llama_cy.sampling(temperature=1.5, top_k=0, seed=seed)
     vocab = context.vocab
-    every = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True))
+    every = list(context.generate(prompt, chain, max_tokens=length, ignore_eog=True, reuse="exact"))
     raw = vocab.detokenize_bytes(every)
     stops = data.draw(stops_for(raw.decode("utf-8", "ignore")), "stops")
     found = first_end(raw, [stop.encode() for stop in stops])
     want = (raw if found is None else raw[: found[0]]).decode("utf-8", "replace")
 
-    done = context.complete(prompt, chain, max_tokens=length, ignore_eog=True, stop=stops)
+    done = context.complete(prompt, chain, max_tokens=length, ignore_eog=True, stop=stops, reuse="exact")
     assert done.text == want
     if found is None:
         assert done.finish_reason == "length"
@@ -67,7 +67,7 @@ def test_text_ends_in_front_of_the_first_stop(
         assert len(vocab.detokenize_bytes(done.tokens)) >= found[1] > len(vocab.detokenize_bytes(done.tokens[:-1]))
         assert context.memory.seq_pos_max() + 1 == len(prompt) + len(done.tokens)
 
-    stream = context.stream(prompt, chain, max_tokens=length, ignore_eog=True, stop=stops)
+    stream = context.stream(prompt, chain, max_tokens=length, ignore_eog=True, stop=stops, reuse="exact")
     pieces = list(stream)
     assert "".join(pieces) == want
     assert all(pieces)
@@ -82,8 +82,8 @@ def test_one_string_and_a_list_of_it_are_the_same(
     context: llama_cy.Context, prompt: list[int], seed: int, stop: str
 ) -> None:
     chain = llama_cy.sampling(temperature=1.5, top_k=0, seed=seed)
-    first = context.complete(prompt, chain, max_tokens=30, stop=stop)
-    second = context.complete(prompt, chain, max_tokens=30, stop=(text for text in [stop, stop]))
+    first = context.complete(prompt, chain, max_tokens=30, stop=stop, reuse="exact")
+    second = context.complete(prompt, chain, max_tokens=30, stop=(text for text in [stop, stop]), reuse="exact")
     assert (first.text, first.tokens, first.finish_reason) == (second.text, second.tokens, second.finish_reason)
 
 
@@ -93,10 +93,11 @@ def test_only_what_may_become_a_stop_is_held_back(
 ) -> None:
     chain = llama_cy.sampling(temperature=1.5, top_k=0, seed=seed)
     vocab = context.vocab
-    raw = vocab.detokenize_bytes(list(context.generate(prompt, chain, max_tokens=40, ignore_eog=True)))
+    every = context.generate(prompt, chain, max_tokens=40, ignore_eog=True, reuse="exact")
+    raw = vocab.detokenize_bytes(list(every))
     stops = data.draw(stops_for(raw.decode("utf-8", "ignore")), "stops")
     longest = max((len(stop.encode()) for stop in stops), default=0)
-    stream = context.stream(prompt, chain, max_tokens=40, ignore_eog=True, stop=stops)
+    stream = context.stream(prompt, chain, max_tokens=40, ignore_eog=True, stop=stops, reuse="exact")
     text = ""
     for piece in stream:
         text += piece

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Text = str | bytes
 Tokens = Sequence[int] | npt.NDArray[np.integer[Any]]
-Vectors = npt.NDArray[np.float32]
 Norm = bool | Literal["l2", "none"] | None
 
 # Tokens in one decode, unless an input is longer; more hardly makes a CPU faster.
@@ -65,7 +64,7 @@ def cut(vocab: Vocab, tokens: list[int], limit: int, truncate: bool, what: str) 
     return tokens[: limit - len(ends)] + ends
 
 
-def normalized(vectors: Vectors, normalize: Norm) -> Vectors:
+def normalized(vectors: npt.NDArray[np.float32], normalize: Norm) -> npt.NDArray[np.float32]:
     """Return the vectors with length 1; one of zeros stays."""
     if normalize in (None, False, "none"):
         return vectors
@@ -101,7 +100,7 @@ class Pool:
         except ContextError:
             self.remembers = False
 
-    def rows(self, sequences: list[list[int]]) -> Iterator[Vectors]:
+    def rows(self, sequences: list[list[int]]) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the pooled embedding of each sequence, or those of its tokens if there is no pooling."""
         with self.lock:
             first = 0

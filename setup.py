@@ -20,7 +20,8 @@ FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
     "eval_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context", "rows", "memory",
-    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter",
+    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "gguf_header",
+    "gguf_vocab", "adapter",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -8,5 +8,7 @@ cdef class LoadParams:
     cdef llama_model_params c
     cdef vector[llama_model_kv_override] overrides
     cdef vector[float] split
+    cdef object given_overrides
 
+    cdef int check(self, str name, bytes path) except -1
     cdef ModelHandle from_file(self, str name, object callback)

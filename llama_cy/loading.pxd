@@ -10,5 +10,5 @@ cdef class LoadParams:
     cdef vector[float] split
     cdef object given_overrides
 
-    cdef int check(self, str name, bytes path) except -1
-    cdef ModelHandle from_file(self, str name, object callback)
+    cdef int check(self, str name, bytes path, bint trusted) except -1
+    cdef ModelHandle from_file(self, str name, object callback, bint trusted)

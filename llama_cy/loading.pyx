@@ -38,6 +38,7 @@ from .checks import INT32_MAX, choice, each, fill, flag, integer, real
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
 from .gguf_check import check_model, check_splits
+from .trial import try_in_child
 
 import_llama_cy()
 
@@ -179,18 +180,25 @@ cdef class LoadParams:
             self.split.resize(llama_max_devices())
             self.c.tensor_split = self.split.data()
 
-    cdef int check(self, str name, bytes path) except -1:
-        """Look at the file before llama.cpp does."""
+    cdef int check(self, str name, bytes path, bint trusted) except -1:
+        """Look at the file before llama.cpp does; and where nobody trusts it, load it in a child process."""
         with open(path, "rb") as file:
             header = check_model(file, name, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
         check_splits(header, path)
+        if not trusted:
+            # Of what must not be there, NaN is found among the tensors' data only.
+            self.c.check_tensors = True
+            try_in_child(name, {
+                "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
+                "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
+            })  # fmt: skip
         return 0
 
-    cdef ModelHandle from_file(self, str name, object callback):
+    cdef ModelHandle from_file(self, str name, object callback, bint trusted):
         cdef bytes data = readable(name)
         cdef const char * c_path = data
         cdef llama_model * ptr
-        self.check(name, data)
+        self.check(name, data, trusted)
         cdef LoadProgress state = LoadProgress()
         state.callback = callback
         self.c.progress_callback = on_progress

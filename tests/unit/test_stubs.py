@@ -341,7 +341,7 @@ def test_params_are_spelled_out() -> None:
     context = accepted(lambda: context_params.ContextParams({"?": 0}))
     assert keywords("Context", "__new__") == keywords("Model", "context") == context
     model = accepted(lambda: loading.LoadParams("auto", {"?": 0}))
-    assert keywords("Model", "__new__") == model | {"n_gpu_layers", "progress"}
+    assert keywords("Model", "__new__") == model | {"n_gpu_layers", "progress", "trusted"}
     loop = keywords("TokenLoop", "__new__")
     assert keywords("Context", "generate") == loop
     stream = keywords("TextStream", "__new__")

@@ -59,6 +59,9 @@ def main() -> int:
             print(f"{target}: {dict(findings.counts)} in {findings.seconds:.0f} s", flush=True)
             for text, count in findings.refused.most_common(options.refusals):
                 print(f"{count:6} {' | '.join(text.splitlines())[:400]}")
+            # Caught by the guard; a check before would have named the key.
+            for text, count in findings.asserts().most_common():
+                print(f"{count:6} {text}")
     return 1 if bad else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -45,6 +46,14 @@ class Findings:
     refused: Counter[str] = field(default_factory=Counter)
     bad: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def asserts(self) -> Counter[str]:
+        """Count the refusals that were failed asserts, by their text."""
+        counts: Counter[str] = Counter()
+        for text, count in self.refused.items():
+            if found := re.search(r"[\w./-]+:\d+: GGML_ASSERT\(.*|[\w./-]+\.(cpp|c|h):\d+: .*", text):
+                counts[found[0]] += count
+        return counts
 
     def add(self, result: dict[str, Any]) -> None:
         self.counts[result["outcome"]] += 1

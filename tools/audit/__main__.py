@@ -1,4 +1,4 @@
-"""``python -m tools.audit`` says what is new since the table was looked at; ``--write`` takes it in, to be looked at."""
+"""``python -m tools.audit`` says what is new; ``--write`` takes it in, with open verdicts."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ TEST_STAMP := $(VENV)/.test-tools
 NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt vendor/fetch.py \
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
 
-.PHONY: demo test build lint mirror reference gate bump demo-model clean coverage
+.PHONY: demo test build lint mirror reference gate bump demo-model clean coverage fuzz
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -36,6 +36,9 @@ lint: build $(TEST_STAMP) ## style and types
 	$(VENV)/bin/ruff format --check .
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint llama_cy
 	$(VENV)/bin/mypy
+
+fuzz: build $(TEST_STAMP) ## mutants of every file that is read, until one is too much: FUZZ_ARGS="model --count 20000"
+	cd tests && ../$(PY) -m fuzz $(FUZZ_ARGS)
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
 	$(PY) tools/coverage.py $(PYTEST_ARGS)

@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
-    "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
+    "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
     "eval_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context", "rows", "memory",
-    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter",
+    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "gguf_header",
+    "gguf_vocab", "adapter",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"
@@ -156,7 +157,8 @@ def build_llama_cpp(config: NativeConfig, source: Path, commit: str, build: Path
     # llama.cpp's asserts name their file, which should not be one of the machine that built it.
     for flags in ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"):
         given = config.cmake_options.get(flags, "")
-        arguments.append(f"-D{flags}={given} -ffile-prefix-map={source}=llama.cpp".replace("= ", "="))
+        # An assert that fails is thrown through ggml's C, whose frames need tables for that.
+        arguments.append(f"-D{flags}={given} -fexceptions -ffile-prefix-map={source}=llama.cpp".replace("= ", "="))
     arguments += [f"-DLLAMA_BUILD_COMMIT={commit[:9]}", "-DLLAMA_BUILD_NUMBER=0", "-DGIT_EXE="]
     key = hashlib.sha256("\0".join([str(source), *arguments]).encode()).hexdigest()[:12]
     folder = build / f"llama.cpp-{key}"

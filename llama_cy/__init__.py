@@ -18,7 +18,7 @@ except ImportError as error:
         f"llama_cy is not compiled in {Path(__file__).parent}: this is its source tree. "
         "Run `make build` there, or start Python in another folder to use the installed package"
     ) from error
-from . import log
+from . import abort, log  # noqa: F401 - abort installs what an assert that fails calls
 from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch

@@ -22,7 +22,6 @@ from llama cimport (
     llama_token,
 )
 
-from llama_cy.adapter_check cimport check_file
 from llama_cy.context cimport Context
 from llama_cy.lifetime cimport ADAPTER, born, check_exit, died, enter_native, leave_native
 from llama_cy.model cimport Model
@@ -35,10 +34,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from . import log
-from .adapter_check import load_failure
+from .adapter_check import check_adapter
 from .checks import each, real
 from .errors import ClosedError
 from .gguf_file import gguf_bytes
+from .gguf_header import load_failure
 from .loading import readable
 
 import_llama_cy()
@@ -269,13 +269,8 @@ cdef int load_path(AdapterHandle handle, str name, dict metadata) except -1:
     cdef const char * c_path = data
     cdef llama_model * weights = handle.handle.alive()
     cdef llama_adapter_lora * ptr
-    cdef FILE * file = NULL
     with open(data, "rb") as opened:
-        file = stream_of(opened.fileno())
-    try:
-        embeds = check_file(file, name, metadata)
-    finally:
-        fclose(file)
+        embeds = check_adapter(opened, name, metadata)
     if embeds:
         check_embedding(handle, name, metadata)
     log.begin()
@@ -293,12 +288,8 @@ cdef int load_path(AdapterHandle handle, str name, dict metadata) except -1:
 
 
 cdef int load_descriptor(AdapterHandle handle, int fd, position, str name, dict metadata) except -1:
-    cdef FILE * file = stream_of(fd)
-    try:
-        os.lseek(fd, position, os.SEEK_SET)
-        embeds = check_file(file, name, metadata)
-    finally:
-        fclose(file)
+    with open(os.dup(fd), "rb") as opened:
+        embeds = check_adapter(opened, name, metadata, start=position)
     if embeds:
         check_embedding(handle, name, metadata)
     os.lseek(fd, position, os.SEEK_SET)
@@ -327,7 +318,7 @@ cdef llama_adapter_lora * init_from(AdapterHandle handle, int fd) except? NULL:
 cdef int loaded(AdapterHandle handle, llama_adapter_lora * ptr, str name) except -1:
     if ptr is NULL:
         check_exit()
-        raise load_failure(name, "llama.cpp refused it", log.tail())
+        raise load_failure("adapter", name, "llama.cpp refused it", log.tail())
     handle.ptr = ptr
     born(ADAPTER)
     return 0
@@ -347,7 +338,8 @@ cdef int check_embedding(AdapterHandle handle, str name, dict metadata) except -
         free_adapter(init_from(handle, file.fileno()))
     if any("does not exist" in line for line in log.tail()):
         raise load_failure(
-            name, "it adapts token_embd.weight, which is the output matrix of this model too; llama.cpp can't do that"
+            "adapter", name,
+            "it adapts token_embd.weight, which is the output matrix of this model too; llama.cpp can't do that"
         )
     return 0
 

@@ -19,6 +19,8 @@ cdef class ContextHandle:
     cdef Threadpool pool
     cdef Threadpool pool_batch
     cdef bint busy
+    # What threw in C++ left nobody knows what behind.
+    cdef bint broken
     cdef int exports
     # Counts what changed the memory, so that a loop notices when another use came between.
     cdef uint64_t epoch

@@ -13,6 +13,7 @@ from llama cimport (
     llama_synchronize,
 )
 
+from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
@@ -20,7 +21,7 @@ from llama_cy.threadpool cimport Threadpool
 
 import time
 
-from .errors import ClosedError, ContextBusyError
+from .errors import ClosedError, ContextBusyError, ContextError
 
 import_llama_cy()
 
@@ -55,10 +56,14 @@ cdef class ContextHandle:
         self.alive()
         if self.busy:
             raise ContextBusyError("the context is in use by another thread")
+        if self.broken:
+            raise ContextError("llama.cpp threw in a computation of this context; it can only be closed")
         self.busy = True
+        guard(GUARD_GRAPH)
         return 0
 
     cdef void leave(self) noexcept:
+        unguard()
         self.busy = False
 
     cdef void release(self) noexcept:
@@ -103,6 +108,7 @@ cdef class ContextHandle:
         """
         if self.ptr is NULL:
             return
+        self.broken = False
         self.enter()
         try:
             self.check_exports("close the context")

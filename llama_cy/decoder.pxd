@@ -1,10 +1,18 @@
 from libc.stdint cimport uint64_t
+from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_batch, llama_memory_t, llama_token
+from llama cimport llama_batch, llama_batch_ext, llama_context, llama_memory_t, llama_process_type, llama_token
 
 from llama_cy.batch cimport Batch
 from llama_cy.batch_ext cimport BatchExt
 from llama_cy.context_handle cimport ContextHandle
+
+cdef extern from "kernels/compute.h" namespace "llama_cy" nogil:
+    int THROWN
+    int decode_caught "llama_cy::decode" (llama_context * context, llama_batch batch, string & thrown) noexcept
+    int encode_caught "llama_cy::encode" (llama_context * context, llama_batch batch, string & thrown) noexcept
+    int process_caught "llama_cy::process" (
+        llama_context * context, llama_process_type type, llama_batch_ext * batch, string & thrown) noexcept
 
 
 cdef class Decoder(ContextHandle):
@@ -44,6 +52,8 @@ cdef class Decoder(ContextHandle):
     cdef int history_aligned
     cdef int n_outputs_max
     cdef int n_pos_max
+    # What the last computation threw.
+    cdef string thrown
 
     cdef int check_seq(self, object seq_id, int low) except -2
     cdef int decode_tokens(self, llama_token * tokens, int n) except -1

@@ -10,8 +10,6 @@ from llama cimport (
     LLAMA_PROCESS_TYPE_ENCODE,
     import_llama_cy,
     llama_batch,
-    llama_decode,
-    llama_encode,
     llama_get_causal_attn,
     llama_memory_seq_pos_max,
     llama_memory_seq_pos_min,
@@ -20,7 +18,6 @@ from llama cimport (
     llama_model_is_hybrid,
     llama_model_is_recurrent,
     llama_model_n_swa,
-    llama_process,
     llama_token,
 )
 
@@ -103,6 +100,9 @@ cdef class Decoder(ContextHandle):
         """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
         lines = log.tail()
         check_exit()
+        if code == THROWN:
+            self.broken = True
+            raise DecodeError(f"{what} failed: {self.thrown.decode('utf-8', 'replace')}", log=lines)
         if self.stopped():
             self.watch.resume()
             self.cancelled.store(False)
@@ -168,7 +168,7 @@ cdef class Decoder(ContextHandle):
             if done + batch.n_tokens == n:
                 batch.logits = NULL
             with nogil:
-                code = llama_decode(self.ptr, batch)
+                code = decode_caught(self.ptr, batch, self.thrown)
             if code != 0 or self.stopped():
                 self.history_epoch = 0
                 self.lose(code)
@@ -203,7 +203,10 @@ cdef class Decoder(ContextHandle):
         cdef int code
         self.epoch += 1
         with nogil:
-            code = llama_encode(self.ptr, batch) if encode else llama_decode(self.ptr, batch)
+            if encode:
+                code = encode_caught(self.ptr, batch, self.thrown)
+            else:
+                code = decode_caught(self.ptr, batch, self.thrown)
         if code != 0 or self.stopped():
             self.lose(code)
             self.failed(code, "encode" if encode else "decode")
@@ -262,8 +265,8 @@ cdef class Decoder(ContextHandle):
         self.check_input(n, outputs, batch.highest_pos, encode, batch.n_ids and batch.n_rows)
         self.epoch += 1
         with nogil:
-            code = llama_process(
-                self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr)
+            code = process_caught(
+                self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr, self.thrown)
         if code != 0 or self.stopped():
             self.lose(code)
             self.failed(code, "process")

@@ -7,6 +7,8 @@ import weakref
 from libc.stdint cimport int64_t
 from libcpp cimport bool
 
+from llama_cy.abort cimport GUARD_CALL, guard, unguard
+
 cdef extern from *:
     """
     #include <atomic>
@@ -68,15 +70,20 @@ cdef int working = 0
 
 
 cdef int enter_native() except -1:
-    """Keep the weights alive through an exit, for a thread that releases the GIL without holding a context."""
+    """Keep the weights alive through an exit, for a thread that releases the GIL without holding a context.
+
+    An assert that fails until :func:`leave_native` is an exception.
+    """
     global working
     check_exit()
     working += 1
+    guard(GUARD_CALL)
     return 0
 
 
 cdef void leave_native() noexcept:
     global working
+    unguard()
     working -= 1
 
 

@@ -8,5 +8,7 @@ cdef class LoadParams:
     cdef llama_model_params c
     cdef vector[llama_model_kv_override] overrides
     cdef vector[float] split
+    cdef object given_overrides
 
-    cdef ModelHandle from_file(self, str name, object callback)
+    cdef int check(self, str name, bytes path, bint trusted) except -1
+    cdef ModelHandle from_file(self, str name, object callback, bint trusted)

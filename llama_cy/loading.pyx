@@ -37,6 +37,8 @@ from ._llama import llama_cpp_commit
 from .checks import INT32_MAX, choice, each, fill, flag, integer, real
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
+from .gguf_check import check_model, check_splits
+from .trial import try_in_child
 
 import_llama_cy()
 
@@ -88,7 +90,7 @@ cdef int fill_overrides(object overrides, vector[llama_model_kv_override] & out)
     cdef llama_model_kv_override item
     if overrides is not None and not isinstance(overrides, Mapping):
         raise TypeError(f"kv_overrides must be a mapping, not {type(overrides).__name__}")
-    for key, value in dict(overrides or {}).items():
+    for key, value in (overrides or {}).items():
         memset(&item, 0, sizeof(item))
         put_string(item.key, key, "kv_overrides key", 1)
         if isinstance(value, type(True)):
@@ -165,7 +167,9 @@ cdef class LoadParams:
         self.c.use_extra_bufts = flag("use_extra_bufts", given["use_extra_bufts"])
         self.c.no_host = flag("no_host", given["no_host"])
         self.c.load_mtp = flag("load_mtp", given["load_mtp"])
-        fill_overrides(given["kv_overrides"], self.overrides)
+        overrides = given["kv_overrides"]
+        self.given_overrides = dict(overrides) if isinstance(overrides, Mapping) else overrides
+        fill_overrides(self.given_overrides, self.overrides)
         if not self.overrides.empty():
             self.c.kv_overrides = self.overrides.data()
         if given["tensor_split"] is not None:
@@ -176,10 +180,25 @@ cdef class LoadParams:
             self.split.resize(llama_max_devices())
             self.c.tensor_split = self.split.data()
 
-    cdef ModelHandle from_file(self, str name, object callback):
+    cdef int check(self, str name, bytes path, bint trusted) except -1:
+        """Look at the file before llama.cpp does; and where nobody trusts it, load it in a child process."""
+        with open(path, "rb") as file:
+            header = check_model(file, name, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
+        check_splits(header, path)
+        if not trusted:
+            # Of what must not be there, NaN is found among the tensors' data only.
+            self.c.check_tensors = True
+            try_in_child(name, {
+                "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
+                "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
+            })  # fmt: skip
+        return 0
+
+    cdef ModelHandle from_file(self, str name, object callback, bint trusted):
         cdef bytes data = readable(name)
         cdef const char * c_path = data
         cdef llama_model * ptr
+        self.check(name, data, trusted)
         cdef LoadProgress state = LoadProgress()
         state.callback = callback
         self.c.progress_callback = on_progress

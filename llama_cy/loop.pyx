@@ -7,7 +7,6 @@ from llama cimport (
     LLAMA_TOKEN_NULL,
     import_llama_cy,
     llama_batch,
-    llama_decode,
     llama_get_logits_ith,
     llama_sampler_accept,
     llama_sampler_reset,
@@ -17,6 +16,7 @@ from llama cimport (
 )
 
 from llama_cy.context cimport Context
+from llama_cy.decoder cimport decode_caught
 from llama_cy.sampler cimport sample_row
 from llama_cy.vocab cimport Vocab
 
@@ -196,7 +196,7 @@ cdef class TokenLoop:
         memset(&batch, 0, sizeof(batch))
         batch.n_tokens = 1
         batch.token = &self.produced.back()
-        code = llama_decode(self.context.ptr, batch)
+        code = decode_caught(self.context.ptr, batch, self.context.thrown)
         self.loop_us += llama_time_us() - begin
         if code == 1:
             # Hybrids may be full before n_ctx tokens; nothing of what was generated is lost.

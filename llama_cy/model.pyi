@@ -31,6 +31,7 @@ class Model:
         *,
         n_gpu_layers: int | Literal["auto"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
+        trusted: bool = True,
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,

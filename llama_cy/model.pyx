@@ -43,6 +43,7 @@ from llama_cy.loading cimport LoadParams
 import os
 from pathlib import Path
 
+from .checks import flag
 from .enums import Ftype, RopeType
 from .errors import ClosedError
 from .progress import reporter
@@ -63,6 +64,10 @@ cdef class Model:
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
         True draws a bar (needs the ``progress`` extra).
+    trusted : bool
+        False for a file from anywhere: it is loaded and used a little in a child process first, on the CPU and with bounds
+        on time and memory, and only then here; `check_tensors` is on. That takes as long as a second load. Whether True
+        or False, the head of a file is looked at before llama.cpp reads it.
     split_mode, main_gpu, tensor_split, load_mode, lazy_mode, kv_overrides, vocab_only, check_tensors, \
 use_extra_bufts, no_host, load_mtp
         The members of ``llama_model_params``, under their names. Enums may be given by name, as in
@@ -71,7 +76,8 @@ use_extra_bufts, no_host, load_mtp
     Raises
     ------
     ModelLoadError
-        With llama.cpp's last log lines; it is an OSError too, with `errno` and `filename` where the system gave one.
+        The file is not there, damaged or no model; or, not trusted, it ended the child. With llama.cpp's last log lines
+        where it was llama.cpp that refused it; it is an OSError too, with `errno` and `filename` where the system gave one.
     BackendError
         GPU layers were asked for and there is no GPU.
 
@@ -81,11 +87,12 @@ use_extra_bufts, no_host, load_mtp
     is gone. What is not given is as llama.cpp has it. Wraps ``llama_model_default_params``.
     """
 
-    def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, **params):
+    def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
         name = os.fsdecode(path)
+        cdef bint trusting = flag("trusted", trusted)
         cdef LoadParams load_params = LoadParams(n_gpu_layers, params)
         with reporter(progress, os.path.basename(name)) as callback:
-            self.handle = load_params.from_file(name, callback)
+            self.handle = load_params.from_file(name, callback, trusting)
         self.own_vocab = Vocab.borrow(self.handle)
         self.path = name
         self.vocab_only = load_params.c.vocab_only

@@ -26,6 +26,7 @@ from llama cimport (
     llama_token,
 )
 
+from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
 from llama_cy.lifetime cimport SAMPLER, born, died
 
@@ -72,9 +73,11 @@ cdef class Sampler:
         if self.busy:
             raise ContextBusyError("the sampler is in use by another thread")
         self.busy = True
+        guard(GUARD_GRAPH)
         return 0
 
     cdef void leave(self) noexcept:
+        unguard()
         self.busy = False
 
     cdef void release(self) noexcept:

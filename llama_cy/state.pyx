@@ -128,6 +128,10 @@ cdef class State:
             raise StateError("the state comes from another model, or a context with other parameters")
         if zlib.crc32(view[HEADER.size:]) != checksum:
             raise StateError("the state is damaged: its checksum differs")
+        body = view[HEADER.size:]
+        # llama.cpp would make room for the name of the architecture before it sees that the name ends behind the state.
+        if length < 4 or int.from_bytes(body[:4], "little") > length - 4:
+            raise StateError(f"the state is damaged: its {length} bytes do not hold the name of an architecture")
         self.context.enter()
         try:
             self.context.check_exports("restore a state")

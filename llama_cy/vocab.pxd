@@ -12,6 +12,7 @@ cdef class Vocab:
 
     cdef int check(self) except -1
     cdef int check_texts(self) except -1
+    cdef int check_special(self) except -1
     cdef llama_token token(self, object value) except? -2
     cdef int collect(self, object tokens, vector[llama_token] & out) except -1
     cdef bytes cleaned(self, vector[llama_token] & ids, bint remove_special, bint unparse_special)

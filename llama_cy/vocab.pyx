@@ -6,7 +6,11 @@ from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t
 from libcpp.vector cimport vector
 from llama cimport (
     LLAMA_TOKEN_NULL,
+    LLAMA_VOCAB_TYPE_BPE,
     LLAMA_VOCAB_TYPE_NONE,
+    LLAMA_VOCAB_TYPE_SPM,
+    LLAMA_VOCAB_TYPE_UGM,
+    LLAMA_VOCAB_TYPE_WPM,
     import_llama_cy,
     llama_detokenize,
     llama_model_get_vocab,
@@ -133,6 +137,21 @@ cdef class Vocab:
         self.check()
         return VocabType(<int> c_vocab_type(self.ptr))
 
+    cdef int check_special(self) except -1:
+        """Refuse to add a token that the model wants and does not have; llama.cpp would assert."""
+        cdef int kind = c_vocab_type(self.ptr)
+        cdef bint words = kind == LLAMA_VOCAB_TYPE_WPM
+        if kind not in (LLAMA_VOCAB_TYPE_SPM, LLAMA_VOCAB_TYPE_BPE, LLAMA_VOCAB_TYPE_WPM, LLAMA_VOCAB_TYPE_UGM):
+            return 0
+        for name, wanted, token in (
+            ("BOS", words or llama_vocab_get_add_bos(self.ptr), llama_vocab_bos(self.ptr)),
+            ("EOS", not words and llama_vocab_get_add_eos(self.ptr), llama_vocab_eos(self.ptr)),
+            ("SEP", words, llama_vocab_sep(self.ptr)),
+        ):
+            if wanted and token == LLAMA_TOKEN_NULL:
+                raise ValueError(f"the model wants {name} to be added and has no such token; pass add_special=False")
+        return 0
+
     def tokenize(self, text, *, bint add_special=True, bint parse_special=False):
         """Split text into tokens. Wraps ``llama_tokenize``.
 
@@ -160,6 +179,8 @@ cdef class Vocab:
             raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
         if PyBytes_GET_SIZE(data) >= INT32_MAX:
             raise ValueError(f"text of {PyBytes_GET_SIZE(data)} bytes is out of range [0, {INT32_MAX})")
+        if add_special:
+            self.check_special()
         cdef const char * c_text = PyBytes_AS_STRING(data)
         cdef int32_t length = <int32_t> PyBytes_GET_SIZE(data)
         cdef int32_t n = length + 16
@@ -172,6 +193,9 @@ cdef class Vocab:
                 if n < 0 and n != INT32_MIN:
                     tokens.resize(-n)
                     n = llama_tokenize(self.ptr, c_text, length, tokens.data(), -n, add_special, parse_special)
+        except (IndexError, RuntimeError) as error:
+            # As where a vocabulary has no token for a byte.
+            raise ValueError(f"the vocabulary can't tokenize the text: {error}") from None
         finally:
             leave_native()
         if n < 0:

@@ -102,7 +102,7 @@ def test_os_error_of_the_system(folder: Path) -> None:
 
 def test_log_lines_in_the_message(folder: Path) -> None:
     with pytest.raises(llama_cy.ModelLoadError) as caught:
-        llama_cy.Model(folder / "version.gguf")
+        llama_cy.Model(folder / "arch.gguf")
     assert caught.value.log
     for line in caught.value.log:
         assert line in str(caught.value)
@@ -118,7 +118,8 @@ def test_log_lines_are_of_this_failure(folder: Path) -> None:
     with pytest.raises(llama_cy.ModelLoadError):
         llama_cy.Model(folder / "arch.gguf")
     with pytest.raises(llama_cy.ModelLoadError) as caught:
-        llama_cy.Model(folder / "version.gguf")
+        llama_cy.Model(folder / "hollow.gguf")
+    assert caught.value.log
     assert not any("nonsense" in line for line in caught.value.log)
 
 

@@ -16,7 +16,7 @@ import typing_extensions
 from typeguard import CollectionCheckStrategy, ForwardRefPolicy, check_type
 
 import llama_cy
-from llama_cy import context_params, loading
+from llama_cy import context_params, gguf_header, loading
 
 PACKAGE = Path(llama_cy.__file__).parent
 STUBS = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.pyi"))}
@@ -301,7 +301,7 @@ def is_property(member: ast.FunctionDef) -> bool:
 
 
 def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path) -> None:
-    names = {**vars(typing), **vars(llama_cy)}
+    names = {**vars(typing), **vars(gguf_header), **vars(llama_cy)}
     chain = llama_cy.sampling(seed=1)
     with llama_cy.Model(tiny_path) as model, model.context(n_ctx=64) as context:
         stream = context.stream("Once", chain, max_tokens=2)
@@ -312,6 +312,9 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
             tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
         )
         members.append(model.load_adapter(tmp_path / "lora.gguf"))
+        with tiny_path.open("rb") as file:
+            header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
+        members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]
         objects = {base.__name__: member for member in members for base in type(member).__mro__}
         checked = []
         for class_name, methods in CLASSES.items():
@@ -338,7 +341,7 @@ def test_params_are_spelled_out() -> None:
     context = accepted(lambda: context_params.ContextParams({"?": 0}))
     assert keywords("Context", "__new__") == keywords("Model", "context") == context
     model = accepted(lambda: loading.LoadParams("auto", {"?": 0}))
-    assert keywords("Model", "__new__") == model | {"n_gpu_layers", "progress"}
+    assert keywords("Model", "__new__") == model | {"n_gpu_layers", "progress", "trusted"}
     loop = keywords("TokenLoop", "__new__")
     assert keywords("Context", "generate") == loop
     stream = keywords("TextStream", "__new__")

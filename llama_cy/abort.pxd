@@ -1,0 +1,7 @@
+cdef enum Scope:
+    GUARD_NONE
+    GUARD_GRAPH
+    GUARD_CALL
+
+cdef void guard(int scope) noexcept nogil
+cdef void unguard() noexcept nogil

@@ -1,0 +1,38 @@
+"""What happens where an assert of llama.cpp fails all the same: an exception if the stack can be unwound, else last words.
+
+Arguments and files are checked before C sees them; this is the second line behind those checks.
+"""
+
+from ggml cimport ggml_set_abort_callback
+from llama cimport import_llama_cy
+
+import faulthandler
+
+import_llama_cy()
+
+cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
+    void push_guard(int scope)
+    void pop_guard()
+    ctypedef void (*dump_function)() noexcept
+    dump_function dump_tracebacks
+    void on_abort(const char * message) noexcept
+    void install_terminate()
+
+
+cdef void guard(int scope) noexcept nogil:
+    """Say how far this thread can unwind until :func:`unguard`."""
+    push_guard(scope)
+
+
+cdef void unguard() noexcept nogil:
+    pop_guard()
+
+
+cdef void dump() noexcept with gil:
+    # All threads: the one that called llama.cpp waits in C while a thread of ggml's runs this.
+    faulthandler.dump_traceback(file=2, all_threads=True)
+
+
+dump_tracebacks = dump
+install_terminate()
+ggml_set_abort_callback(on_abort)

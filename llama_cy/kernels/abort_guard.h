@@ -1,0 +1,103 @@
+// What stands between a failed assert of llama.cpp and the end of the process.
+#pragma once
+
+#include <Python.h>
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+#include <thread>
+
+namespace llama_cy {
+
+// How far this thread can unwind: not at all, out of what builds graphs, or out of anything.
+enum { GUARD_NONE, GUARD_GRAPH, GUARD_CALL };
+
+// A stack of these, the top in the lowest two bits: a callback within one call may make another.
+inline thread_local unsigned long guards = GUARD_NONE;
+
+inline void push_guard(int scope) {
+    guards = guards << 2 | static_cast<unsigned long>(scope);
+}
+
+inline void pop_guard() {
+    guards >>= 2;
+}
+
+// A backend computes on threads that would wait for the one that left, so its asserts can't be unwound from a decode.
+inline bool is_of_a_backend(const char * message) {
+    const char * end = std::strchr(message, ':');
+    const char * name = std::strstr(message, "/ggml/src/ggml-");
+    if (name == nullptr || (end != nullptr && name > end)) {
+        return false;
+    }
+    const char * folder = std::strchr(name + sizeof("/ggml/src/ggml-") - 1, '/');
+    return (folder != nullptr && (end == nullptr || folder < end)) || std::strncmp(name + 15, "quants", 6) == 0;
+}
+
+inline void say(const char * text) {
+    size_t left = std::strlen(text);
+    while (left > 0) {
+        const ssize_t written = ::write(2, text, left);
+        if (written <= 0) {
+            return;
+        }
+        text += written;
+        left -= static_cast<size_t>(written);
+    }
+}
+
+// Defined by the module: writes the tracebacks of all threads to descriptor 2.
+typedef void (*dump_function)();
+inline dump_function dump_tracebacks = nullptr;
+
+// The message first, as nothing can keep that from being written; the tracebacks need the GIL, and are waited for in vain
+// if another thread holds it forever.
+inline void last_words(const char * message) {
+    say("llama_cy: llama.cpp ends the process: ");
+    say(message);
+    say("\n");
+    if (dump_tracebacks != nullptr && Py_IsInitialized()) {
+        std::thread([] {
+            std::this_thread::sleep_for(std::chrono::seconds(2));
+            std::abort();
+        }).detach();
+        dump_tracebacks();
+    }
+}
+
+inline void on_abort(const char * message) {
+    const unsigned long scope = guards & 3;
+    if (scope == GUARD_CALL || (scope == GUARD_GRAPH && !is_of_a_backend(message))) {
+        throw std::runtime_error(message);
+    }
+    last_words(message);
+}
+
+// An exception that nobody catches, as on a thread of ggml's. ggml's own handler would start a debugger.
+[[noreturn]] inline void on_terminate() {
+    const char * message = "std::terminate was called";
+    static char text[512];
+    if (std::exception_ptr current = std::current_exception()) {
+        try {
+            std::rethrow_exception(current);
+        } catch (const std::exception & error) {
+            std::strncpy(text, error.what(), sizeof(text) - 1);
+            message = text;
+        } catch (...) {
+            message = "an exception that nobody catches";
+        }
+    }
+    last_words(message);
+    std::abort();
+}
+
+inline void install_terminate() {
+    std::set_terminate(on_terminate);
+}
+
+}  // namespace llama_cy

@@ -1,0 +1,1 @@
+"""Every place where llama.cpp asserts, aborts or throws, and why none of them ends the process."""

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
-    "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
+    "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "batch_arrays", "threadpool",
     "eval_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context", "rows", "memory",
     "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter",
 )  # fmt: skip

@@ -227,9 +227,9 @@ cdef class Decoder(ContextHandle):
         if not self.pooled or not self.bounded or llama_model_is_hybrid(self.handle.ptr):
             return 0
         counts.resize(256)
-        for i in range(batch.c.n_tokens):
-            counts[batch.c.seq_id[i][0]] += 1
-        longest, shortest = 0, batch.c.n_tokens
+        for i in range(batch.work.n_tokens):
+            counts[batch.work.seq_id[i][0]] += 1
+        longest, shortest = 0, batch.work.n_tokens
         for k in range(256):
             if counts[k]:
                 longest, shortest = max(longest, counts[k]), min(shortest, counts[k])
@@ -278,12 +278,13 @@ cdef class Decoder(ContextHandle):
     cdef int compute_batch(self, Batch batch, bint encode) except -1:
         batch.enter()
         try:
+            batch.prepare()
             if batch.highest_token >= self.n_vocab:
                 raise InvalidBatchError(f"token {batch.highest_token} is out of range [0, {self.n_vocab})")
             self.check_sequences(batch, encode)
-            outputs = batch.c.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
-            self.check_input(batch.c.n_tokens, outputs, batch.highest_pos, encode)
-            self.compute(batch.c, outputs, encode)
+            outputs = batch.work.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
+            self.check_input(batch.work.n_tokens, outputs, batch.highest_pos, encode)
+            self.compute(batch.work, outputs, encode)
         finally:
             batch.leave()
         return 0

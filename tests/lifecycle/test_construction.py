@@ -34,6 +34,7 @@ OBJECTS = {
 }
 PRIVATE = [
     "AdapterHandle",
+    "Column",
     "ContextHandle",
     "ContextParams",
     "EvalCallback",
@@ -48,6 +49,7 @@ import copy, gc, operator, pickle, sys, tempfile
 import llama_cy
 from llama_cy.adapter import AdapterHandle
 from llama_cy.adapter_file import write_lora
+from llama_cy.batch_arrays import Column
 from llama_cy.context_handle import ContextHandle
 from llama_cy.context_params import ContextParams
 from llama_cy.eval_callback import EvalCallback, Watch

@@ -12,8 +12,9 @@ cdef class Batch:
     cdef int n_outputs
     cdef int most_seq_ids
     cdef bint busy
-    cdef vector[llama_seq_id *] own_seq_id
+    # One block of sequences once they are shown as an array, and what C had in its place.
     cdef vector[llama_seq_id] seq_ids
+    cdef vector[llama_seq_id *] own_seq_id
     # Views in use, and whether values are there that nobody checked.
     cdef int exports
     cdef bint touched
@@ -30,6 +31,7 @@ cdef class Batch:
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef int put(self, tuple arrays) except -1
+    cdef int gather(self) except -1
     cdef int prepare(self) except -1
     cdef int survey(self) except -1
     cdef void reset(self) noexcept

@@ -2,7 +2,9 @@
 
 cimport cython
 from libc.stdint cimport int8_t, int32_t
-from llama cimport import_llama_cy, llama_batch, llama_batch_free, llama_batch_init, llama_token
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+from llama cimport import_llama_cy, llama_batch, llama_batch_free, llama_batch_init, llama_seq_id, llama_token
 
 from llama_cy.lifetime cimport BATCH, born, died
 
@@ -13,6 +15,8 @@ from .errors import ClosedError, ContextBusyError, InvalidBatchError
 import_llama_cy()
 
 LIMIT = 2**20
+
+ctypedef llama_seq_id * llama_seq_id_ptr
 
 
 @cython.final
@@ -34,7 +38,6 @@ cdef class Batch:
     """
 
     def __cinit__(self, n_tokens_max, *, n_seq_max=1):
-        cdef int i
         self.n_tokens_max = integer("n_tokens_max", n_tokens_max, 1, LIMIT)
         self.n_seq_max = integer("n_seq_max", n_seq_max, 1, 256)
         if self.n_tokens_max * self.n_seq_max > 16 * LIMIT:
@@ -42,11 +45,6 @@ cdef class Batch:
                 f"n_tokens_max * n_seq_max is {self.n_tokens_max * self.n_seq_max}, out of range [1, {16 * LIMIT}]"
             )
         self.c = llama_batch_init(self.n_tokens_max, 0, self.n_seq_max)
-        # One block for the sequences of all tokens, so that they are an array; C's own go back before it frees them.
-        self.seq_ids.resize(self.n_tokens_max * self.n_seq_max)
-        for i in range(self.n_tokens_max):
-            self.own_seq_id.push_back(self.c.seq_id[i])
-            self.c.seq_id[i] = &self.seq_ids[i * self.n_seq_max]
         self.reset()
         born(BATCH)
 
@@ -68,9 +66,13 @@ cdef class Batch:
     cdef void release(self) noexcept:
         cdef size_t i
         if self.c.token is not NULL:
+            # C frees what it made.
             for i in range(self.own_seq_id.size()):
                 self.c.seq_id[i] = self.own_seq_id[i]
             llama_batch_free(self.c)
+            vector[llama_seq_id]().swap(self.seq_ids)
+            vector[llama_seq_id]().swap(self.copied_seq_ids)
+            vector[llama_seq_id_ptr]().swap(self.own_seq_id)
             self.c.token = NULL
             self.c.n_tokens = 0
             died(BATCH)
@@ -225,6 +227,18 @@ cdef class Batch:
         self.touched = True
         return 0
 
+    cdef int gather(self) except -1:
+        """Bring the sequences of all tokens, which C keeps one by one, into one block, so that they are an array."""
+        cdef int32_t i, k
+        if self.own_seq_id.empty():
+            self.seq_ids.resize(self.n_tokens_max * self.n_seq_max)
+            self.own_seq_id.assign(self.c.seq_id, self.c.seq_id + self.n_tokens_max)
+            for i in range(self.n_tokens_max):
+                for k in range(self.n_seq_max):
+                    self.seq_ids[i * self.n_seq_max + k] = self.own_seq_id[i][k] if i < self.c.n_tokens else -1
+                self.c.seq_id[i] = &self.seq_ids[i * self.n_seq_max]
+        return 0
+
     @property
     def token(self):
         """The tokens, int32 of shape ``(len(batch),)``, writable and not copied."""
@@ -265,10 +279,11 @@ cdef class Batch:
             self.copied_token.assign(self.c.token, self.c.token + self.c.n_tokens)
             self.copied_pos.assign(self.c.pos, self.c.pos + self.c.n_tokens)
             self.copied_logits.assign(self.c.logits, self.c.logits + self.c.n_tokens)
-            self.copied_seq_ids = self.seq_ids
+            self.copied_seq_ids.resize(self.c.n_tokens * self.n_seq_max)
             self.copied_seq_id.resize(self.c.n_tokens)
             for i in range(self.c.n_tokens):
                 self.copied_seq_id[i] = &self.copied_seq_ids[i * self.n_seq_max]
+                memcpy(self.copied_seq_id[i], self.c.seq_id[i], self.n_seq_max * sizeof(llama_seq_id))
             self.work.token, self.work.pos = self.copied_token.data(), self.copied_pos.data()
             self.work.logits, self.work.seq_id = self.copied_logits.data(), self.copied_seq_id.data()
         if self.touched:

@@ -61,6 +61,7 @@ def view(Batch batch not None, str name):
         elif name == "pos":
             column.values = batch.c.pos
         else:
+            batch.gather()
             column.values, column.ndim = batch.seq_ids.data(), 2
     column.shape[1] = batch.n_seq_max
     column.strides[0] = column.size * (batch.n_seq_max if column.ndim == 2 else 1)

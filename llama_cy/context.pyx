@@ -150,7 +150,7 @@ cdef class Context(Outputs):
     def __repr__(self):
         if self.ptr is NULL:
             return "<Context, closed>"
-        return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.pool.n_threads} threads>"
+        return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.n_threads} threads>"
 
     @property
     def memory(self):

@@ -2,6 +2,7 @@ from libc.stdint cimport uint64_t
 from libcpp cimport bool
 from llama cimport llama_context
 
+from llama_cy.abort_callback cimport AbortCallback
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.eval_callback cimport Watch
 from llama_cy.handle cimport ModelHandle
@@ -18,12 +19,16 @@ cdef class ContextHandle:
     cdef Vocab own_vocab
     cdef Threadpool pool
     cdef Threadpool pool_batch
+    # Pools of before, which llama.cpp puts to sleep at the next computation, and whether there was one.
+    cdef list retired
+    cdef bint computed
     cdef bint busy
     cdef int exports
     # Counts what changed the memory, so that a loop notices when another use came between.
     cdef uint64_t epoch
     cdef atomic_bool cancelled
     cdef Watch watch
+    cdef AbortCallback abort
     # The pairs of adapter and scale, and the handles that C computes with.
     cdef tuple adapters
     cdef object __weakref__
@@ -32,6 +37,8 @@ cdef class ContextHandle:
     cdef llama_context * alive(self) except NULL
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
+    cdef int retire(self) except -1
     cdef int check_exports(self, str action) except -1
     cdef void release(self) noexcept
     cdef bint stopped(self) noexcept nogil
+    cdef int resume(self) except -1

@@ -104,7 +104,7 @@ cdef class Decoder(ContextHandle):
         lines = log.tail()
         check_exit()
         if self.stopped():
-            self.watch.resume()
+            self.resume()
             self.cancelled.store(False)
             raise DecodeAborted(f"{what} was ended by the eval callback", code=2)
         if code == 2 or self.cancelled.load():
@@ -189,6 +189,7 @@ cdef class Decoder(ContextHandle):
     cdef void gave(self, int n_rows, bint encode) noexcept nogil:
         """Note what there is to read from now on."""
         self.n_rows = n_rows
+        self.computed = True
         # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
         self.gave_logits = self.generative and (not encode or self.mem is NULL)
         self.gave_embeddings = self.embedding or encode and self.encoder

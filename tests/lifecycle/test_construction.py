@@ -33,6 +33,7 @@ OBJECTS = {
     "Threadpool": "pool",
 }
 PRIVATE = [
+    "AbortCallback",
     "AdapterHandle",
     "Column",
     "ContextHandle",
@@ -47,6 +48,7 @@ PRIVATE = [
 SETUP = """
 import copy, gc, operator, pickle, sys, tempfile
 import llama_cy
+from llama_cy.abort_callback import AbortCallback
 from llama_cy.adapter import AdapterHandle
 from llama_cy.adapter_file import write_lora
 from llama_cy.batch_arrays import Column

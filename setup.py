@@ -21,7 +21,7 @@ MODULES = (
     "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "batch_arrays", "threadpool",
     "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context",
     "rows", "memory", "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check",
-    "adapter",
+    "adapter", "cvec",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -31,6 +31,8 @@ cdef class ContextHandle:
     cdef AbortCallback abort
     # The pairs of adapter and scale, and the handles that C computes with.
     cdef tuple adapters
+    # The pairs of control vector and scale, and the layers that they act on.
+    cdef tuple control
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

@@ -81,7 +81,7 @@ cdef class ContextHandle:
         self.pool = self.pool_batch = self.retired = None
         self.watch = None
         self.abort = None
-        self.adapters = None
+        self.adapters = self.control = None
         self.handle = None
         self.own_vocab = None
 

@@ -10,6 +10,7 @@ from llama_cy.context_handle cimport ContextHandle
 cdef class Decoder(ContextHandle):
     cdef llama_memory_t mem
     cdef readonly object model
+    cdef str arch
     cdef readonly int n_vocab
     cdef readonly int n_ctx
     cdef readonly int n_ctx_seq

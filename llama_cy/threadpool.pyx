@@ -1,7 +1,7 @@
 """Threads that stay alive between decodes and sleep when idle."""
 
 cimport cython
-from ggml cimport ggml_sched_priority, ggml_threadpool_params, ggml_threadpool_params_default
+from ggml cimport ggml_sched_priority, ggml_threadpool_params_default
 from ggml_cpu cimport ggml_threadpool_free, ggml_threadpool_new
 from llama cimport import_llama_cy
 

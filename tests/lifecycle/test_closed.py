@@ -79,6 +79,7 @@ ARGUMENTS = {
     "Context.set_abort_callback": "None",
     "Context.set_adapters": "None",
     "Context.set_causal_attn": "False",
+    "Context.set_control_vectors": "None",
     "Context.set_embeddings": "True",
     "Context.set_n_threads": "1",
     "Context.stream": "[1]",

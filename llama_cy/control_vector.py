@@ -61,6 +61,8 @@ class ControlVector:
             raise ValueError(f"the direction of layer {layer} holds a number that is not finite in 32 bits")
         if not isinstance(model_hint, str):
             raise TypeError(f"model_hint must be str, not {type(model_hint).__name__}")
+        if b"\0" in model_hint.encode():
+            raise ValueError(f"model_hint {model_hint!r} contains a NUL character")
         self._directions = array.astype(np.float32)
         self._directions.flags.writeable = False
         self._model_hint = model_hint

@@ -164,7 +164,11 @@ class TestValue:
 
 
 class TestFile:
-    @given(rows=st.integers(1, 5), seed=st.integers(0, 99), hint=st.text(max_size=9))
+    @given(
+        rows=st.integers(1, 5),
+        seed=st.integers(0, 99),
+        hint=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9),
+    )
     def test_round_trip(self, tmp_path_factory: pytest.TempPathFactory, rows: int, seed: int, hint: str) -> None:
         path = tmp_path_factory.mktemp("vectors") / "vector.gguf"
         vector = ControlVector(some(seed, rows), model_hint=hint)
@@ -337,6 +341,8 @@ REFUSED = {
     "nan": ("ControlVector([[0], [nan]])", VALUE, "layer 2 holds a number that is not finite"),
     "beyond 32 bits": ("ControlVector([[1e39]])", VALUE, "layer 1 holds a number that is not finite"),
     "hint of bytes": ("ControlVector([[1]], model_hint=b'llama')", TYPE, "model_hint must be str, not bytes"),
+    "hint with NUL": ("ControlVector([[1]], model_hint='a\\0')", VALUE, "NUL"),
+    "hint that is no text": ("ControlVector([[1]], model_hint='\\ud800')", "UnicodeEncodeError", "surrogates"),
     "times nan": ("good * nan", VALUE, "factor is nan"),
     "times text": ("good * '2'", TYPE, "factor must be a number"),
     "times too much": ("good * 3e38 * 3e38", VALUE, "not finite"),

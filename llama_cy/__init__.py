@@ -26,6 +26,7 @@ from .batch_ext import BatchExt
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
 from .context import Context
+from .control_vector import ControlVector
 from .devices import Device, devices
 from .embedding import Embedder
 from .enums import (
@@ -97,6 +98,7 @@ __all__ = [
     "ContextError",
     "ContextPerf",
     "ContextType",
+    "ControlVector",
     "DecodeAborted",
     "DecodeError",
     "Device",

@@ -5,6 +5,8 @@ from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
 from .completion import Completion, ContextPerf
+from .control_vector import ControlVector
+from .cvec import _Vectors
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
 from .loop import TokenLoop
 from .memory import Memory
@@ -57,6 +59,11 @@ class Context(Outputs):
     @property
     def adapters(self) -> dict[LoraAdapter, float]: ...
     def set_adapters(self, adapters: _Adapters) -> None: ...
+    @property
+    def control_vectors(self) -> list[tuple[ControlVector, float]]: ...
+    def set_control_vectors(
+        self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
+    ) -> None: ...
     @property
     def pooling_type(self) -> PoolingType: ...
     @property

@@ -108,6 +108,7 @@ cdef class Context(Outputs):
         settings.fit(weights, metadata)
         cdef llama_context * ptr
         self.model = model
+        self.arch = metadata.get("general.architecture", "")
         self.own_vocab = model.vocab
         settings.c.abort_callback = should_abort
         settings.c.abort_callback_data = &self.cancelled
@@ -140,7 +141,7 @@ cdef class Context(Outputs):
         self.embed(settings.c.embeddings)
         self.n_outputs_max = (0 if self.encoder else settings.c.n_outputs_max) or self.n_batch
         # With learned positions, one beyond the table would be read out of bounds.
-        learned = metadata.get("general.architecture") in LEARNED_POSITIONS
+        learned = self.arch in LEARNED_POSITIONS
         self.n_pos_max = model.n_ctx_train if learned else INT32_MAX
         self.bounded = self.mem is not NULL and not llama_model_is_recurrent(weights)
         self.attach(Threadpool(settings.c.n_threads, poll=settings.poll),
@@ -150,7 +151,7 @@ cdef class Context(Outputs):
     def __repr__(self):
         if self.ptr is NULL:
             return "<Context, closed>"
-        return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.pool.n_threads} threads>"
+        return f"<Context of {self.n_ctx} tokens, {self.n_seq_max} sequences, {self.n_threads} threads>"
 
     @property
     def memory(self):
@@ -191,6 +192,38 @@ cdef class Context(Outputs):
         from .adapter import adapters_of
 
         return adapters_of(self)
+
+    def set_control_vectors(self, vectors, *, il_start=1, il_end=None):
+        """Add these control vectors, and no others, to what the layers give. Wraps ``llama_set_adapter_cvec``.
+
+        It begins with the next decode. What is in memory stays as it was computed; a prompt is not taken for one that was
+        decoded with other control vectors.
+
+        Parameters
+        ----------
+        vectors : ControlVector, mapping of ControlVector to float, iterable of pairs, or None
+            Each with its scale, 1.0 where it is given alone; what they add is summed. None or nothing for the plain
+            model.
+        il_start, il_end : int
+            The first and the last layer that they act on, in ``[1, n_layer - 1]``; all of them unless given.
+
+        Raises
+        ------
+        ValueError
+            A vector has more layers than the model, or directions of another size, or the sum is not finite.
+        ContextError
+            llama.cpp computes models of this architecture without control vectors.
+        """
+        from .cvec import set_control_vectors
+
+        set_control_vectors(self, vectors, il_start, il_end)
+
+    @property
+    def control_vectors(self):
+        """The control vectors it computes with, a list of pairs of :class:`ControlVector` and scale."""
+        from .cvec import control_vectors_of
+
+        return control_vectors_of(self)
 
     @property
     def pooling_type(self):

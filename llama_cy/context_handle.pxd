@@ -2,6 +2,7 @@ from libc.stdint cimport uint64_t
 from libcpp cimport bool
 from llama cimport llama_context
 
+from llama_cy.abort_callback cimport AbortCallback
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.eval_callback cimport Watch
 from llama_cy.handle cimport ModelHandle
@@ -18,6 +19,9 @@ cdef class ContextHandle:
     cdef Vocab own_vocab
     cdef Threadpool pool
     cdef Threadpool pool_batch
+    # Pools of before, which llama.cpp puts to sleep at the next computation, and whether there was one.
+    cdef list retired
+    cdef bint computed
     cdef bint busy
     # What threw in C++ left nobody knows what behind.
     cdef bint broken
@@ -26,14 +30,19 @@ cdef class ContextHandle:
     cdef uint64_t epoch
     cdef atomic_bool cancelled
     cdef Watch watch
+    cdef AbortCallback abort
     # The pairs of adapter and scale, and the handles that C computes with.
     cdef tuple adapters
+    # The pairs of control vector and scale, and the layers that they act on.
+    cdef tuple control
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1
     cdef llama_context * alive(self) except NULL
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
+    cdef int retire(self) except -1
     cdef int check_exports(self, str action) except -1
     cdef void release(self) noexcept
     cdef bint stopped(self) noexcept nogil
+    cdef int resume(self) except -1

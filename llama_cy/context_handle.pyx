@@ -6,14 +6,17 @@ from llama cimport (
     import_llama_cy,
     llama_attach_threadpool,
     llama_context,
+    llama_detach_threadpool,
     llama_free,
     llama_n_threads,
     llama_n_threads_batch,
+    llama_set_abort_callback,
     llama_set_n_threads,
     llama_synchronize,
 )
 
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
+from llama_cy.abort_callback cimport AbortCallback, on_abort
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
@@ -21,7 +24,9 @@ from llama_cy.threadpool cimport Threadpool
 
 import time
 
+from .checks import integer
 from .errors import ClosedError, ContextBusyError, ContextError
+from .threadpool import MAX_THREADS
 
 import_llama_cy()
 
@@ -65,6 +70,11 @@ cdef class ContextHandle:
     cdef void leave(self) noexcept:
         unguard()
         self.busy = False
+        if self.retired is not None and self.computed:
+            for pool in self.retired:
+                if pool is not self.pool and pool is not self.pool_batch:
+                    (<Threadpool> pool).user = None
+            self.retired = None
 
     cdef void release(self) noexcept:
         cdef llama_context * ptr = self.ptr
@@ -73,15 +83,24 @@ cdef class ContextHandle:
             with nogil:
                 llama_free(ptr)
             died(CONTEXT)
-        self.pool = self.pool_batch = None
+        self.pool = self.pool_batch = self.retired = None
         self.watch = None
-        self.adapters = None
+        self.abort = None
+        self.adapters = self.control = None
         self.handle = None
         self.own_vocab = None
 
     cdef bint stopped(self) noexcept nogil:
-        """Whether the eval callback ended the computation."""
-        return self.watch is not None and self.watch.stopped
+        """Whether the eval callback ended the computation, or what the abort callback raised."""
+        return self.watch is not None and self.watch.stopped or self.abort is not None and self.abort.stopped
+
+    cdef int resume(self) except -1:
+        """Be ready for the next computation, and raise what a callback raised in this one."""
+        if self.abort is not None:
+            self.abort.resume()
+        if self.watch is not None:
+            self.watch.resume()
+        return 0
 
     def __dealloc__(self):
         self.release()
@@ -175,9 +194,84 @@ cdef class ContextHandle:
             pool_batch = pool_batch or pool
             pool.serve(self)
             pool_batch.serve(self)
+            self.retire()
             llama_attach_threadpool(self.ptr, pool.ptr, pool_batch.ptr)
             llama_set_n_threads(self.ptr, pool.n_threads, pool_batch.n_threads)
             self.pool, self.pool_batch = pool, pool_batch
+        finally:
+            self.leave()
+
+    cdef int retire(self) except -1:
+        """Keep the pools of now until the next computation, which is when llama.cpp lets go of them."""
+        with nogil:
+            llama_synchronize(self.ptr)
+        if self.pool is not None:
+            self.retired = [*(self.retired or ()), self.pool, self.pool_batch]
+        self.computed = False
+        return 0
+
+    def detach(self):
+        """Compute without a pool: llama.cpp starts threads for each decode. Wraps ``llama_detach_threadpool``.
+
+        The numbers of threads stay as they are. The pools are free for other contexts after the next decode, which is
+        when llama.cpp lets go of them.
+        """
+        self.enter()
+        try:
+            self.retire()
+            llama_detach_threadpool(self.ptr)
+            self.pool = self.pool_batch = None
+        finally:
+            self.leave()
+
+    def set_n_threads(self, n_threads, n_threads_batch=None):
+        """Compute with so many threads from now on. Wraps ``llama_set_n_threads``.
+
+        Parameters
+        ----------
+        n_threads : int
+            For one token at a time; not more than the attached pool has, and 512 without a pool.
+        n_threads_batch : int, optional
+            For many tokens; as many, or what their pool has, unless given.
+        """
+        cdef int most = MAX_THREADS if self.pool is None else self.pool.n_threads
+        cdef int most_batch = MAX_THREADS if self.pool_batch is None else self.pool_batch.n_threads
+        cdef int one = integer("n_threads", n_threads, 1, most)
+        cdef int many = min(one, most_batch) if n_threads_batch is None else integer(
+            "n_threads_batch", n_threads_batch, 1, most_batch)
+        self.enter()
+        try:
+            llama_set_n_threads(self.ptr, one, many)
+        finally:
+            self.leave()
+
+    def set_abort_callback(self, function, *, interval=0.02):
+        """Ask a function during each computation whether to end it. Wraps ``llama_set_abort_callback``.
+
+        Parameters
+        ----------
+        function : callable or None
+            Called without arguments, in the thread that computes, between two operations on the CPU. Something true
+            ends the computation with :class:`DecodeAborted`; what it raises comes out of the decode. None asks no one.
+        interval : float
+            Seconds between two questions at least; 0 for all operations.
+
+        Notes
+        -----
+        With a callback Ctrl-C comes through within a long micro-batch too. :meth:`cancel` works in any case.
+        A GPU asks nobody.
+        """
+        cdef AbortCallback callback = None if function is None else AbortCallback(function, interval)
+        self.enter()
+        try:
+            with nogil:
+                llama_synchronize(self.ptr)
+            if callback is None:
+                llama_set_abort_callback(self.ptr, should_abort, &self.cancelled)
+            else:
+                callback.cancelled = &self.cancelled
+                llama_set_abort_callback(self.ptr, on_abort, <void *> callback)
+            self.abort = callback
         finally:
             self.leave()
 

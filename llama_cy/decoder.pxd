@@ -18,6 +18,7 @@ cdef extern from "kernels/compute.h" namespace "llama_cy" nogil:
 cdef class Decoder(ContextHandle):
     cdef llama_memory_t mem
     cdef readonly object model
+    cdef str arch
     cdef readonly int n_vocab
     cdef readonly int n_ctx
     cdef readonly int n_ctx_seq

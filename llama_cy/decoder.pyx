@@ -104,7 +104,7 @@ cdef class Decoder(ContextHandle):
             self.broken = True
             raise DecodeError(f"{what} failed: {self.thrown.decode('utf-8', 'replace')}", log=lines)
         if self.stopped():
-            self.watch.resume()
+            self.resume()
             self.cancelled.store(False)
             raise DecodeAborted(f"{what} was ended by the eval callback", code=2)
         if code == 2 or self.cancelled.load():
@@ -189,6 +189,7 @@ cdef class Decoder(ContextHandle):
     cdef void gave(self, int n_rows, bint encode) noexcept nogil:
         """Note what there is to read from now on."""
         self.n_rows = n_rows
+        self.computed = True
         # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
         self.gave_logits = self.generative and (not encode or self.mem is NULL)
         self.gave_embeddings = self.embedding or encode and self.encoder
@@ -230,9 +231,9 @@ cdef class Decoder(ContextHandle):
         if not self.pooled or not self.bounded or llama_model_is_hybrid(self.handle.ptr):
             return 0
         counts.resize(256)
-        for i in range(batch.c.n_tokens):
-            counts[batch.c.seq_id[i][0]] += 1
-        longest, shortest = 0, batch.c.n_tokens
+        for i in range(batch.work.n_tokens):
+            counts[batch.work.seq_id[i][0]] += 1
+        longest, shortest = 0, batch.work.n_tokens
         for k in range(256):
             if counts[k]:
                 longest, shortest = max(longest, counts[k]), min(shortest, counts[k])
@@ -281,12 +282,13 @@ cdef class Decoder(ContextHandle):
     cdef int compute_batch(self, Batch batch, bint encode) except -1:
         batch.enter()
         try:
+            batch.prepare()
             if batch.highest_token >= self.n_vocab:
                 raise InvalidBatchError(f"token {batch.highest_token} is out of range [0, {self.n_vocab})")
             self.check_sequences(batch, encode)
-            outputs = batch.c.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
-            self.check_input(batch.c.n_tokens, outputs, batch.highest_pos, encode)
-            self.compute(batch.c, outputs, encode)
+            outputs = batch.work.n_tokens if encode or self.embedding or self.mem is NULL else batch.n_outputs
+            self.check_input(batch.work.n_tokens, outputs, batch.highest_pos, encode)
+            self.compute(batch.work, outputs, encode)
         finally:
             batch.leave()
         return 0

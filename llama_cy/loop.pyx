@@ -215,7 +215,7 @@ cdef class TokenLoop:
         if self.context.stopped():
             # Where it only said False, the loop ends as one that was cancelled.
             with gil:
-                self.context.watch.resume()
+                self.context.resume()
         if code == 2:
             self.reason = CANCELLED
             return ENDED

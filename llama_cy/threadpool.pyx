@@ -1,20 +1,62 @@
 """Threads that stay alive between decodes and sleep when idle."""
 
 cimport cython
-from ggml cimport ggml_threadpool_params, ggml_threadpool_params_default
+from ggml cimport ggml_sched_priority, ggml_threadpool_params_default
 from ggml_cpu cimport ggml_threadpool_free, ggml_threadpool_new
 from llama cimport import_llama_cy
 
 from llama_cy.lifetime cimport THREADPOOL, born, died
 
 import os
+import sys
+import threading
 import weakref
 
-from .checks import integer
+from .checks import choice, each, flag, integer
+from .enums import SchedPriority
+from .errors import BackendError
 
 import_llama_cy()
 
 MAX_THREADS = 512
+# What ggml asks the system for, by priority.
+FIFO = {SchedPriority.MEDIUM: 40, SchedPriority.HIGH: 80, SchedPriority.REALTIME: 90}
+
+cdef extern from *:
+    """
+    #include <condition_variable>
+    #include <exception>
+    #include <mutex>
+    #include <thread>
+    #include <vector>
+    // Whether the system would start so many threads; ggml asserts that it does.
+    static bool llama_cy_can_start(int n) {
+        std::mutex mutex;
+        std::condition_variable changed;
+        bool done = false, started = true;
+        std::vector<std::thread> threads;
+        try {
+            for (int i = 0; i < n; i++) {
+                threads.emplace_back([&] {
+                    std::unique_lock<std::mutex> lock(mutex);
+                    changed.wait(lock, [&] { return done; });
+                });
+            }
+        } catch (const std::exception &) {
+            started = false;
+        }
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            done = true;
+        }
+        changed.notify_all();
+        for (auto & thread : threads) {
+            thread.join();
+        }
+        return started;
+    }
+    """
+    bint llama_cy_can_start(int n) nogil
 
 
 @cython.final
@@ -29,18 +71,71 @@ cdef class Threadpool:
         In ``[1, 512]``; the calling thread is one of them.
     poll : int
         How long an idle thread spins before it sleeps, 0 (not at all) to 100.
+    cpumask : iterable of int, optional
+        Numbers of the CPUs that the threads of the pool may run on; all that the process may use, unless given. Linux
+        only.
+    strict_cpu : bool
+        Give each thread one CPU of `cpumask`, in turn.
+    prio : SchedPriority or str
+        ``"low"``, ``"normal"``, or ``"medium"``, ``"high"``, ``"realtime"``, which a system allows to few.
+
+    Attributes
+    ----------
+    n_threads : int
+    poll : int
+    cpumask : tuple of int
+        Empty where none was given.
+    strict_cpu : bool
+    prio : SchedPriority
+
+    Raises
+    ------
+    BackendError
+        The system can't start so many threads, or bind threads to CPUs, or refuses the priority.
+
+    Notes
+    -----
+    The thread that decodes belongs to the application: it keeps its own CPUs and priority.
     """
 
-    def __cinit__(self, n_threads, *, poll=50):
-        cdef ggml_threadpool_params params
+    def __cinit__(self, n_threads, *, poll=50, cpumask=None, strict_cpu=False, prio="normal"):
         self.n_threads = integer("n_threads", n_threads, 1, MAX_THREADS)
-        params = ggml_threadpool_params_default(self.n_threads)
-        params.poll = integer("poll", poll, 0, 100)
-        with nogil:
-            self.ptr = ggml_threadpool_new(&params)
+        self.params = ggml_threadpool_params_default(self.n_threads)
+        self.params.poll = integer("poll", poll, 0, 100)
+        self.params.strict_cpu = flag("strict_cpu", strict_cpu)
+        self.params.prio = <ggml_sched_priority> <int> choice("prio", SchedPriority, prio)
+        self.cpumask = () if cpumask is None else cpus_of(cpumask)
+        if self.params.strict_cpu and not self.cpumask:
+            raise ValueError("strict_cpu is True and there is no cpumask: CPUs to give to the threads are expected with it")
+        for cpu in self.cpumask:
+            self.params.cpumask[<int> cpu] = True
+        if not llama_cy_can_start(self.n_threads - 1):
+            raise BackendError(f"the system can't start a pool of {self.n_threads} threads")
+        if self.cpumask or self.params.prio != SchedPriority.NORMAL:
+            in_a_thread(create, self)
+        else:
+            self.create()
         if self.ptr is NULL:
             raise MemoryError(f"a pool of {self.n_threads} threads could not be created")
         born(THREADPOOL)
+
+    cdef int create(self) except -1:
+        check_priority(self.prio)
+        with nogil:
+            self.ptr = ggml_threadpool_new(&self.params)
+        return 0
+
+    @property
+    def poll(self):
+        return self.params.poll
+
+    @property
+    def strict_cpu(self):
+        return self.params.strict_cpu
+
+    @property
+    def prio(self):
+        return SchedPriority(<int> self.params.prio)
 
     cdef int serve(self, object context) except -1:
         """Two contexts would give one pool two computations at once, which corrupts it."""
@@ -59,6 +154,51 @@ cdef class Threadpool:
 
     def __repr__(self):
         return f"<Threadpool of {self.n_threads} threads>"
+
+
+def create(Threadpool pool not None):
+    """Start the threads of a pool that has none."""
+    if pool.ptr is NULL:
+        pool.create()
+
+
+def in_a_thread(function, *arguments):
+    """Call a function in a thread of its own: ggml gives the one that makes a pool the CPUs and priority of the pool."""
+    errors = []
+
+    def call():
+        try:
+            function(*arguments)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def cpus_of(cpumask):
+    """Return the CPU numbers of a mask, all of which the process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise BackendError(f"ggml can't bind threads to CPUs on {sys.platform}")
+    wanted = tuple(sorted({integer("cpumask", cpu, 0, MAX_THREADS - 1) for cpu in each("cpumask", cpumask)}))
+    allowed = os.sched_getaffinity(0)
+    if not wanted:
+        raise ValueError("cpumask names no CPU")
+    if not allowed.issuperset(wanted):
+        raise ValueError(f"cpumask is {wanted}, and this process may use {tuple(sorted(allowed))}")
+    return wanted
+
+
+def check_priority(prio):
+    """Try a priority on the thread that calls; ggml would write to stderr where the system refuses it."""
+    if prio in FIFO and hasattr(os, "sched_setscheduler"):
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO[prio]))
+        except OSError as error:
+            raise BackendError(f"the system refuses threads of priority {prio.name.lower()}: {error.strerror}") from None
 
 
 def _cgroup_cpus():

@@ -76,9 +76,12 @@ ARGUMENTS = {
     "Context.decode": "[1]",
     "Context.encode": "[1]",
     "Context.generate": "[1]",
+    "Context.set_abort_callback": "None",
     "Context.set_adapters": "None",
     "Context.set_causal_attn": "False",
+    "Context.set_control_vectors": "None",
     "Context.set_embeddings": "True",
+    "Context.set_n_threads": "1",
     "Context.stream": "[1]",
     "LoraAdapter.meta_val_str": "'general.type'",
     "Memory.seq_add": "0, 0, -1, 1",
@@ -90,6 +93,7 @@ ARGUMENTS = {
     "State.save": "'/nowhere/state'",
     "State.set": "saved",
     "Batch.add": "1, 0",
+    "Batch.extend": "[1], [0]",
     "BatchExt.add": "0",
     "BatchExt.add_embd": "0, [0.0] * 64",
     "BatchExt.add_seq": "0, 0",
@@ -107,7 +111,7 @@ ARGUMENTS = {
     "SamplerChain.sample": "context",
 }
 # What goes on working: the question itself, what was noted at creation, and making another.
-MAKERS = ("dist", "greedy", "logit_bias", "min_p", "penalties", "temp", "top_k", "top_p")
+MAKERS = ("dist", "from_arrays", "greedy", "logit_bias", "min_p", "penalties", "temp", "top_k", "top_p")
 WORKS = {
     "Model": {"path", "vocab_only"},
     "Context": {"model", "n_batch", "n_ctx", "n_ctx_seq", "n_seq_max", "n_ubatch", "n_vocab"},

@@ -33,7 +33,9 @@ OBJECTS = {
     "Threadpool": "pool",
 }
 PRIVATE = [
+    "AbortCallback",
     "AdapterHandle",
+    "Column",
     "ContextHandle",
     "ContextParams",
     "EvalCallback",
@@ -46,8 +48,10 @@ PRIVATE = [
 SETUP = """
 import copy, gc, operator, pickle, sys, tempfile
 import llama_cy
+from llama_cy.abort_callback import AbortCallback
 from llama_cy.adapter import AdapterHandle
 from llama_cy.adapter_file import write_lora
+from llama_cy.batch_arrays import Column
 from llama_cy.context_handle import ContextHandle
 from llama_cy.context_params import ContextParams
 from llama_cy.eval_callback import EvalCallback, Watch

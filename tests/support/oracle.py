@@ -53,6 +53,7 @@ class LlamaOracle:
         self._rope_freq_base = float(self._hparam("rope.freq_base"))
         self._n_expert_used = int(self._metadata.get("llama.expert_used_count", 0))
         self._refuse_unknown_tensors()
+        self._directions: dict[int, Any] = {}
         self.n_vocab = len(self._weights["token_embd.weight"])
         self.router_margin = float("inf")
 
@@ -73,6 +74,10 @@ class LlamaOracle:
         """Add to a weight, as a LoRA does."""
         self._weights[name] = self._weights[name] + delta
 
+    def steer(self, layer: int, direction: NDArray[Any]) -> None:
+        """Add to what a layer gives, as a control vector does."""
+        self._directions[layer] = self._directions.get(layer, 0.0) + np.asarray(direction, dtype=np.float64)
+
     def logits(self, tokens: Sequence[int]) -> Array:
         """Return the logits after each token of one sequence that starts at position 0.
 
@@ -90,6 +95,7 @@ class LlamaOracle:
             hidden = hidden + self._attention(layer, self._norm(f"blk.{layer}.attn_norm", hidden))
             feed_forward = self._experts if self._n_expert_used else self._feed_forward
             hidden = hidden + feed_forward(layer, self._norm(f"blk.{layer}.ffn_norm", hidden))
+            hidden = hidden + self._directions.get(layer, 0.0)
         output = self._weights.get("output.weight", self._weights["token_embd.weight"])
         logits: Array = self._norm("output_norm", hidden) @ output.T
         return logits

@@ -9,8 +9,10 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import typing_extensions
 from typeguard import CollectionCheckStrategy, ForwardRefPolicy, check_type
@@ -47,6 +49,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import numpy.typing as npt
 from typing_extensions import assert_type
 
@@ -97,6 +100,9 @@ def use_batch(tokens: list[int]) -> Batch:
     batch = Batch(64, n_seq_max=2)
     for pos, token in enumerate(tokens):
         assert_type(batch.add(token, pos, seq_ids=(0, 1), logits=pos + 1 == len(tokens)), int)
+    assert_type(batch.token, npt.NDArray[np.int32])
+    assert_type(batch.logits, npt.NDArray[np.bool_])
+    assert_type(Batch.from_arrays(tokens, range(len(tokens)), [0] * len(tokens), False), Batch)
     assert_type(len(batch), int)
     return batch
 
@@ -283,7 +289,8 @@ def agree(value: object, annotation: object) -> object:
         collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
     )
     if isinstance(value, np.ndarray):
-        assert value.dtype == np.float32
+        dtype: Any = typing.get_args(annotation)[1]
+        assert typing.get_args(dtype) == (value.dtype.type,)
     return value
 
 
@@ -301,7 +308,7 @@ def is_property(member: ast.FunctionDef) -> bool:
 
 
 def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path) -> None:
-    names = {**vars(typing), **vars(gguf_header), **vars(llama_cy)}
+    names = {**vars(typing), **vars(gguf_header), **vars(llama_cy), "np": np, "npt": npt}
     chain = llama_cy.sampling(seed=1)
     with llama_cy.Model(tiny_path) as model, model.context(n_ctx=64) as context:
         stream = context.stream("Once", chain, max_tokens=2)

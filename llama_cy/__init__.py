@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import variants
+
 # First, because every other module fetches the function table from it.
 try:
+    variants.load()
     from . import _llama
 except ImportError as error:
     if list(Path(__file__).parent.glob("_llama.*.so")):

@@ -37,7 +37,8 @@ FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "lifetime", "handle", "vocab", "loading", "model", "batch", "threadpool",
     "eval_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context", "rows", "memory",
-    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter", "cpu",
+    "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "adapter_check", "adapter",
+    "cpu", "capsule",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -26,6 +26,7 @@ from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch
 from .batch_ext import BatchExt
+from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
 from .context import Context
@@ -154,10 +155,12 @@ __all__ = [
     "demo_model",
     "demo_model_path",
     "devices",
+    "from_capsule",
     "get_include",
     "live_objects",
     "log",
     "sampling",
+    "to_capsule",
     "version",
     "write_lora",
 ]

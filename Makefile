@@ -4,10 +4,14 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 BUILD_STAMP := $(VENV)/.build-tools
 TEST_STAMP := $(VENV)/.test-tools
-NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt vendor/fetch.py \
+NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt $(wildcard vendor/*.py) llama_cy/variants.py \
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
+# Settings of the environment that change what is built: when they do, it is built again.
+SETTINGS := build/settings-make
+$(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
+    > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test build lint mirror reference gate bump demo-model clean coverage fuzz
+.PHONY: demo test test-darwin build lint mirror reference gate bump demo-model clean coverage fuzz
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -15,9 +19,13 @@ demo: build ## print a story from the built-in model
 test: build $(TEST_STAMP) ## run the whole suite
 	$(VENV)/bin/pytest -n auto --dist loadscope $(PYTEST_ARGS)
 
+test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt install lld`), and read what came out
+	$(PY) -m pip install --quiet --group darwin
+	$(VENV)/bin/pytest -m darwin tests/darwin $(PYTEST_ARGS)
+
 build: $(VENV)/.built
 
-$(VENV)/.built: $(BUILD_STAMP) $(NATIVE)
+$(VENV)/.built: $(BUILD_STAMP) $(NATIVE) $(SETTINGS)
 	$(PY) vendor/fetch.py
 	$(PY) -m pip install --quiet --no-build-isolation --editable ".[cli]"
 	@touch $@

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import importlib.util
 import os
 import platform as host
+import re
 import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+
+
+def script(path: str):  # type: ignore[no-untyped-def]
+    """Load a file of ours that no installed package holds."""
+    spec = importlib.util.spec_from_file_location(f"llama_cy_{Path(path).stem}", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build = script("vendor/build.py")
+variants = script("llama_cy/variants.py")
+BuildError, check_tools = build.BuildError, build.check_tools
+
+MACOS = "13.3"
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model", "batch", "batch_arrays", "threadpool",
     "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context",
     "rows", "memory", "state", "sampler", "sampler_chain", "loop", "stream", "devices", "chat", "gguf_header",
-    "gguf_vocab", "adapter", "cvec",
+    "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"
-HEADERS = ("include/llama.h", "ggml/include/ggml.h", "ggml/include/ggml-cpu.h", "ggml/include/ggml-backend.h",
-           "ggml/include/ggml-alloc.h", "ggml/include/ggml-opt.h", "ggml/include/gguf.h")  # fmt: skip
-
-
-class BuildError(SystemExit):
-    """One line that says why the build cannot go on."""
-
-    def __init__(self, reason: str):
-        super().__init__(f"llama_cy: {reason}")
+HEADERS = ("llama.h", "ggml.h", "ggml-cpu.h", "ggml-backend.h", "ggml-alloc.h", "ggml-opt.h", "gguf.h")
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,12 @@ class NativeConfig:
     cmake_options: Mapping[str, str]
     sources: tuple[str, ...] = tuple(f"llama_cy/{name}.pyx" for name in MODULES)
     include_dirs: tuple[str, ...] = ("include", "llama_cy")
-    compile_args: tuple[str, ...] = ("-std=c++17", "-O3", "-DNDEBUG", "-fvisibility=hidden")
+    compile_args: tuple[str, ...] = ()
     link_args: tuple[str, ...] = ()
     frameworks: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    variants: tuple[Any, ...] = ()
 
     @property
     def framework_args(self) -> list[str]:
@@ -63,6 +73,7 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
         ``linux-x86_64``, ``linux-aarch64``, ``darwin-arm64``, ``darwin-x86_64``.
     environ : mapping of str to str
         ``CMAKE_ARGS`` is passed through and wins over our own options; ``MACOSX_DEPLOYMENT_TARGET`` is respected.
+        ``LLAMA_CY_PORTABLE=1`` is for wheels: code for any CPU of the platform, and variants for better ones.
 
     Returns
     -------
@@ -83,138 +94,119 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
     variables: dict[str, str] = {}
     frameworks: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    compile_args: tuple[str, ...] = ("-std=c++17", "-fvisibility=hidden")
     link_args: tuple[str, ...] = ()
+    given = cmake_arguments(environ)
+    debug = given.get("CMAKE_BUILD_TYPE", "Release") == "Debug"
+    compile_args += ("-O0", "-g") if debug else ("-O3", "-DNDEBUG")
     if system == "darwin":
-        target = environ.get("MACOSX_DEPLOYMENT_TARGET", "11.0" if machine == "arm64" else "10.15")
+        target = environ.get("MACOSX_DEPLOYMENT_TARGET", MACOS)
         variables["MACOSX_DEPLOYMENT_TARGET"] = target
         metal = "ON" if machine == "arm64" else "OFF"
+        # ggml calls the BLAS that Accelerate has since macOS 13.3; before that it would be a call of a null pointer.
+        blas = "ON" if version_tuple(target) >= version_tuple(MACOS) else "OFF"
         options |= {
             "CMAKE_OSX_ARCHITECTURES": machine,
             "CMAKE_OSX_DEPLOYMENT_TARGET": target,
             "GGML_METAL": metal,
             "GGML_METAL_EMBED_LIBRARY": metal,
             "GGML_ACCELERATE": "ON",
-            "GGML_BLAS": "ON",
+            "GGML_BLAS": blas,
             "GGML_BLAS_VENDOR": "Apple",
         }
         frameworks = (*FRAMEWORKS, "Accelerate")
-        link_args = ("-arch", machine, f"-mmacosx-version-min={target}", "-Wl,-dead_strip", "-Wl,-x")
+        here = ("-arch", machine, f"-mmacosx-version-min={target}")
+        compile_args += here
+        link_args = (*here, "-Wl,-dead_strip", *([] if debug else ["-Wl,-x", "-Wl,-S"]))
     elif system == "linux":
         libraries = ("pthread", "dl", "m")
-        link_args = ("-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s")
+        link_args = ("-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", *([] if debug else ["-Wl,-s"]))
     else:
         raise BuildError(f"no build settings for {platform!r}; Linux and macOS are supported")
-    for option in shlex.split(environ.get("CMAKE_ARGS", "")):
-        name, _, value = option.removeprefix("-D").partition("=")
-        options[name.partition(":")[0]] = value
-    if options.get("GGML_CUDA", "OFF").upper() in {"ON", "1", "TRUE"}:
+    portable = environ.get("LLAMA_CY_PORTABLE") == "1"
+    if portable:
+        options |= variants.PORTABLE.get(platform, {})
+    options |= given
+    if is_on(options, "GGML_CUDA"):
         libraries += ("cudart_static", "culibos", "cublas", "cublasLt", "cuda", "rt")
-    if options.get("GGML_VULKAN", "OFF").upper() in {"ON", "1", "TRUE"}:
+    if is_on(options, "GGML_VULKAN"):
         libraries += ("vulkan",)
     return NativeConfig(
-        cmake_options=options, link_args=link_args, frameworks=frameworks, libraries=libraries, environ=variables
-    )
+        cmake_options=options, compile_args=compile_args, link_args=link_args, frameworks=frameworks,
+        libraries=libraries, environ=variables, variants=variants.VARIANTS.get(platform, ()) if portable else (),
+    )  # fmt: skip
+
+
+def cmake_arguments(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read ``CMAKE_ARGS`` as CMake would."""
+    found = {}
+    for option in shlex.split(environ.get("CMAKE_ARGS", "")):
+        name, _, value = option.removeprefix("-D").partition("=")
+        found[name.partition(":")[0]] = value
+    return found
+
+
+def is_on(options: Mapping[str, str], name: str) -> bool:
+    """Tell whether CMake would take an option as true."""
+    return options.get(name, "OFF").upper() in {"ON", "1", "TRUE", "YES", "Y"}
+
+
+def version_tuple(text: str) -> tuple[int, ...]:
+    """Make versions comparable."""
+    return tuple(int(part) for part in text.split("."))
 
 
 def platform_name() -> str:
-    """Name this interpreter's platform as :func:`native_config` expects it."""
-    machine = os.environ.get("ARCHFLAGS", "").removeprefix("-arch ").strip() or host.machine().lower()
-    return f"{sys.platform}-{ {'amd64': 'x86_64'}.get(machine, machine) }".replace(" ", "")
+    """Name the platform to build for as :func:`native_config` expects it."""
+    machine = {"amd64": "x86_64"}.get(host.machine().lower(), host.machine().lower())
+    if sys.platform == "darwin":
+        machine = mac_machine(os.environ.get("ARCHFLAGS", ""), machine, os.uname().version, sysconfig.get_platform())
+    return f"{sys.platform}-{machine}"
 
 
-def check_tools(platform: str) -> None:
-    """Refuse at once, in one line, what would otherwise fail after minutes."""
-    compiler = shlex.split(os.environ.get("CXX", "") or sysconfig.get_config_var("CXX") or "c++")[0]
-    if not any(shutil.which(name) for name in (compiler, "c++", "g++", "clang++")):
-        raise BuildError(
-            f"no C++17 compiler found ({compiler}); install one, "
-            "for example `apt install g++`, `dnf install gcc-c++` or `xcode-select --install`"
-        )
-    if platform == "darwin-x86_64" and "ARM64" in os.uname().version:
-        raise BuildError("this Python is x86_64 but the Mac is arm64; use an arm64 Python to get Metal")
-    for tool in ("cmake", "ninja"):
-        if not shutil.which(tool):
-            raise BuildError(f"{tool} not found; `pip install {tool}` puts it on PATH")
+def mac_machine(archflags: str, running: str, kernel: str, python: str) -> str:
+    """Choose the one architecture to build for on a Mac: what ARCHFLAGS asks for, or the Mac's own.
 
-
-def vendor():  # type: ignore[no-untyped-def]
-    """Load ``vendor/fetch.py``, which is a script and no package."""
-    spec = importlib.util.spec_from_file_location("llama_cy_fetch", ROOT / "vendor" / "fetch.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def build_llama_cpp(config: NativeConfig, source: Path, commit: str, build: Path) -> list[Path]:
-    """Configure and build the static libraries; return them in link order.
-
-    The folder is named after the settings, so that a change of settings never meets an old cache.
+    Parameters
+    ----------
+    archflags, running, kernel, python : str
+        ``$ARCHFLAGS``, the architecture this process runs as, ``uname -v`` and ``sysconfig.get_platform()``.
     """
-    environ = os.environ | config.environ
-    arguments = [f"-D{name}={value}" for name, value in config.cmake_options.items()]
-    # Without an empty GIT_EXE, ggml would name the commit of whatever repository it is built in.
-    # llama.cpp's asserts name their file, which should not be one of the machine that built it.
-    for flags in ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"):
-        given = config.cmake_options.get(flags, "")
-        # An assert that fails is thrown through ggml's C, whose frames need tables for that.
-        arguments.append(f"-D{flags}={given} -fexceptions -ffile-prefix-map={source}=llama.cpp".replace("= ", "="))
-    arguments += [f"-DLLAMA_BUILD_COMMIT={commit[:9]}", "-DLLAMA_BUILD_NUMBER=0", "-DGIT_EXE="]
-    key = hashlib.sha256("\0".join([str(source), *arguments]).encode()).hexdigest()[:12]
-    folder = build / f"llama.cpp-{key}"
-    # Under build isolation ninja lives in another folder each time, which the cache must not remember.
-    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}"]
-    jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0)) if sys.platform == "linux"
-                                                            else os.cpu_count()))  # fmt: skip
-    commands = (
-        ["cmake", "-S", str(source), "-B", str(folder), *generator, *arguments],
-        ["cmake", "--build", str(folder), "--target", "llama", "--parallel", jobs],
-    )
-    log = build / "llama.cpp.log"
-    build.mkdir(parents=True, exist_ok=True)
-    for command in commands:
-        with open(log, "ab") as output:
-            status = subprocess.run(command, env=environ, stdout=output, stderr=subprocess.STDOUT, check=False)
-        if status.returncode:
-            print(log.read_text(errors="replace")[-4000:], file=sys.stderr)
-            raise BuildError(f"`{shlex.join(command[:4])} …` failed; the whole log is in {log}")
-    return sorted(folder.rglob("*.a"), key=lambda path: (path.stem != "libllama", path.stem != "libggml", path.stem))
+    asked = re.findall(r"-arch\s+(\S+)", archflags)
+    if len(set(asked)) > 1:
+        raise BuildError(f"ARCHFLAGS asks for {' and '.join(asked)} at once; build one wheel for each")
+    if asked:
+        return asked[0]
+    if running == "x86_64" and "ARM64" in kernel:
+        if python.endswith("universal2"):
+            raise BuildError(
+                "this shell runs Python as x86_64 under Rosetta; "
+                "`arch -arm64 python3 -m pip install .` builds for the Mac itself, with Metal"
+            )
+        raise BuildError(
+            "this Python is x86_64 but the Mac is arm64; use an arm64 Python to get Metal, "
+            "for example from `brew install python`"
+        )
+    return running
 
 
-def export_args(platform: str, module: str, folder: Path) -> list[str]:
-    """Export the module's init function and nothing else: another llama.cpp in the process never meets ours."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if platform.startswith("darwin"):
-        return [f"-Wl,-exported_symbol,_PyInit_{module}"]
-    script = folder / f"{module}.map"
-    script.write_text(f"{{ global: PyInit_{module}; local: *; }};\n")
-    return [f"-Wl,--version-script={script}"]
-
-
-def cuda_library_dirs(config: NativeConfig) -> list[str]:
-    """Folders of the CUDA toolkit's libraries, from the compiler on PATH."""
-    if "cudart_static" not in config.libraries:
-        return []
-    compiler = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    root = Path(os.environ.get("CUDA_PATH", Path(compiler).resolve().parent.parent))
-    return [str(path) for path in (root / "lib64", root / "lib64" / "stubs", root / "targets/x86_64-linux/lib",
-                                   root / "targets/x86_64-linux/lib/stubs") if path.is_dir()]  # fmt: skip
-
-
-def copy_if_newer(source: Path, target: Path) -> None:
-    """Keep the time stamp of an unchanged file, so that nothing is rebuilt for it."""
-    if not target.exists() or target.read_bytes() != source.read_bytes():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+def without_architectures(command: list[str]) -> list[str]:
+    """Leave the architecture to our own flags: the compiler command of a universal2 Python names two."""
+    return [part for index, part in enumerate(command) if "-arch" not in command[max(index - 1, 0) : index + 1]]
 
 
 def main() -> None:
     """Run setuptools with the extensions of this platform."""
     from setuptools import Extension, setup
     from setuptools.command.build_ext import build_ext
+    from setuptools.command.sdist import sdist
 
     platform = platform_name()
     config = native_config(platform, os.environ)
+    if platform.startswith("darwin"):
+        # The wheel's tag: a universal2 Python would promise an architecture that is not in it.
+        machine, target = platform.partition("-")[2], config.environ["MACOSX_DEPLOYMENT_TARGET"]
+        os.environ.setdefault("_PYTHON_HOST_PLATFORM", f"macosx-{target}-{machine}")
 
     class BuildNative(build_ext):
         """llama.cpp first, then the modules."""
@@ -226,62 +218,136 @@ def main() -> None:
             self.parallel = self.parallel or os.cpu_count()
 
         def build_extensions(self) -> None:
-            check_tools(platform)
+            check_tools()
             os.environ.update(config.environ)
-            fetch = vendor()
+            self.change_of_settings()
+            for extension in self.extensions:
+                self.set_up(extension)
+            engine = next(extension for extension in self.extensions if extension.name == "llama_cy._llama")
+            if os.environ.get("LLAMA_CY_LINK") == "system":
+                self.link_installed(engine)
+                self.translate()
+            else:
+                self.link_own(engine)
+            for step in ("compiler", "compiler_so", "compiler_cxx", "compiler_so_cxx", "linker_so", "linker_so_cxx"):
+                if command := getattr(self.compiler, step, None):
+                    if platform.startswith("darwin"):
+                        command = without_architectures(command)
+                    if shutil.which("ccache") and step.startswith("compiler_so"):
+                        command = ["ccache", *(part for part in command if part != "ccache")]
+                    setattr(self.compiler, step, command)
+            super().build_extensions()
+
+        def change_of_settings(self) -> None:
+            """Build all again when the settings are not those of the last build into the same place."""
+            stamp = ROOT / "build" / ("settings-inplace" if self.inplace else "settings-wheel")
+            build.write_if_new(stamp, repr((config, os.environ.get("LLAMA_CY_LINK"), COVERAGE)))
+            for extension in self.extensions:
+                extension.depends.append(str(stamp))
+            # A wheel takes all that lies there.
+            left = (ROOT if self.inplace else Path(self.build_lib)) / "llama_cy" / "_variants"
+            if left.exists() and not config.variants:
+                shutil.rmtree(left)
+
+        def translate(self) -> None:
+            """Turn Cython into C++: not at start-up, as what only asks for metadata should not wait for it."""
+            for extension, translated in zip(self.extensions, translate(self.extensions), strict=True):
+                extension.sources = translated.sources
+
+        def take_headers(self, folders: list[Path]) -> None:
+            """Lay llama.cpp's headers and the mirror where a downstream looks for them."""
+            found = [next(folder / name for folder in folders if (folder / name).is_file()) for name in HEADERS]
+            # A wheel's packages were collected before the headers were here, so they go to its folder too.
+            for folder in {ROOT if self.inplace else Path(self.build_lib), ROOT}:
+                for header in (*found, *sorted((ROOT / "include").glob("*.[hp]*"))):
+                    build.write_if_new(folder / "llama_cy" / "include" / header.name, header.read_bytes())
+                if licence := next((place / "LICENSE" for place in folders if (place / "LICENSE").is_file()), None):
+                    build.write_if_new(folder / "llama_cy" / "include" / "llama.cpp.LICENSE", licence.read_bytes())
+
+        def link_own(self, engine: Extension) -> None:
+            """Build the pinned llama.cpp and link it into the engine room, and into that of each variant."""
+            fetch = script("vendor/fetch.py")
             try:
-                source = fetch.source_dir(os.environ)
+                tree = fetch.source_dir(os.environ)
             except fetch.FetchError as error:
                 raise BuildError(str(error)) from None
-            commit = fetch.commit_of(source)
+            commit = fetch.commit_of(tree)
             pinned = fetch.pinned().commit
             if commit not in {pinned, "unknown"}:
                 raise BuildError(
-                    f"{source} is llama.cpp {commit[:9]}, but the mirror in include/ is of {pinned[:9]}: "
+                    f"{tree} is llama.cpp {commit[:9]}, but the mirror in include/ is of {pinned[:9]}: "
                     "`make mirror` makes one for it"
                 )
-            # A wheel's packages were collected before the headers were here, so they go to its folder too.
-            folders = {ROOT if self.inplace else Path(self.build_lib), ROOT}
-            for header in (*(source / name for name in HEADERS), *sorted((ROOT / "include").glob("*.[hp]*"))):
-                for folder in folders:
-                    copy_if_newer(header, folder / "llama_cy" / "include" / header.name)
-            libraries = build_llama_cpp(config, source, pinned, ROOT / "build")
-            options = " ".join(f"{name}={value}" for name, value in sorted(config.cmake_options.items())
-                               if name.startswith("GGML_"))  # fmt: skip
-            for extension in self.extensions:
-                name = extension.name.rpartition(".")[2]
-                if COVERAGE:
-                    extension.define_macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
-                extension.include_dirs += [str(ROOT / path) for path in ("llama_cy/include", *config.include_dirs)]
-                extension.extra_compile_args += [*config.compile_args, "-Wno-unused-function"]
-                extension.extra_link_args += [
-                    *config.link_args,
-                    *export_args(platform, name, ROOT / "build" / "exports"),
-                ]
-                if name == "_llama":
-                    extension.define_macros += [("LLAMA_CY_BUILD_OPTIONS", f'"{options}"')]
-                    extension.depends += [str(path) for path in libraries]
-                    group = [str(path) for path in libraries]
-                    if platform.startswith("linux"):
-                        group = ["-Wl,--start-group", *group, "-Wl,--end-group"]
-                    directories = [f"-L{path}" for path in cuda_library_dirs(config)]
-                    libs = [f"-l{name}" for name in config.libraries]
-                    extension.extra_link_args += [*group, *directories, *libs, *config.framework_args]
-            # Here and not at start-up: what only asks for metadata should not wait for a translation.
-            for extension, translated in zip(self.extensions, translate(self.extensions), strict=True):
-                extension.sources = translated.sources
-            if shutil.which("ccache") and self.compiler.compiler_type == "unix":
-                for step in ("compiler_so", "compiler_so_cxx"):
-                    if command := getattr(self.compiler, step, None):
-                        setattr(self.compiler, step, ["ccache", *(part for part in command if part != "ccache")])
-            super().build_extensions()
+            source = build.Source(tree, pinned, ROOT / "build")
+            self.take_headers([tree / "include", tree / "ggml" / "include", tree])
+            self.translate()
+            twins = []
+            for variant in config.variants:
+                twin = copy.deepcopy(engine)
+                twin.name = twin._full_name = f"llama_cy._variants.{variant.name}._llama"
+                # A source of its own, because objects are named after sources.
+                twin.sources = [str(ROOT / "build" / "variants" / variant.name / "_llama.cpp")]
+                build.write_if_new(Path(twin.sources[0]), f'#include "{ROOT / engine.sources[0]}"\n')
+                twins.append(twin)
+            libraries = build.llama_cpp(source, config.cmake_options, config.environ)
+            self.link(engine, libraries, config.cmake_options)
+            for twin, variant in zip(twins, config.variants, strict=True):
+                options = {**config.cmake_options, **variant.options}
+                built = build.llama_cpp(source, options, config.environ, "ggml-cpu")
+                kernels = next(path for path in built if path.stem == "libggml-cpu")
+                self.link(twin, [kernels if path.stem == kernels.stem else path for path in libraries], options)
+            self.extensions += twins
+
+        def link_installed(self, engine: Extension) -> None:
+            """Link a llama.cpp that somebody installed, if its headers are what the mirror says."""
+            installed = script("vendor/installed.py")
+            try:
+                place = installed.find(os.environ)
+                compiler = shlex.split(os.environ.get("CXX", "") or sysconfig.get_config_var("CXX") or "c++")
+                installed.check(place, ROOT / TABLE, compiler, ROOT / "build")
+            except installed.InstalledError as error:
+                raise BuildError(str(error)) from None
+            self.take_headers([place.include])
+            engine.define_macros += [("LLAMA_CY_BUILD_OPTIONS", '"LLAMA_CY_LINK=system"')]
+            engine.extra_link_args += [*place.link_args, *config.framework_args]
+
+        def set_up(self, extension: Extension) -> None:
+            """Give a module the flags that all have."""
+            name = extension.name.rpartition(".")[2]
+            if COVERAGE:
+                extension.define_macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
+            extension.include_dirs += [str(ROOT / path) for path in ("llama_cy/include", *config.include_dirs)]
+            extension.extra_compile_args += [*config.compile_args, "-Wno-unused-function"]
+            exports = build.export_args(platform, name, ROOT / "build" / "exports")
+            extension.extra_link_args += [*config.link_args, *exports]
+
+        def link(self, extension: Extension, libraries: list[Path], options: Mapping[str, str]) -> None:
+            """Link the engine room with llama.cpp, and let it say how that was built."""
+            text = " ".join(f"{name}={value}" for name, value in sorted(options.items()) if name.startswith("GGML_"))
+            extension.define_macros += [("LLAMA_CY_BUILD_OPTIONS", f'"{text}"')]
+            # After the translation, which would copy what it depends on.
+            extension.depends += [str(path) for path in libraries]
+            group = [str(path) for path in libraries]
+            if platform.startswith("linux"):
+                group = ["-Wl,--start-group", *group, "-Wl,--end-group"]
+            directories = [f"-L{path}" for path in build.cuda_library_dirs(config.libraries)]
+            libs = [f"-l{name}" for name in config.libraries]
+            extension.extra_link_args += [*group, *directories, *libs, *config.framework_args]
 
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "llama_cy" / "kernels").glob("*.h"))]
     modules = [
         Extension(f"llama_cy.{name}", [f"llama_cy/{name}.pyx"], language="c++", depends=[*headers, TABLE])
         for name in MODULES
     ]
-    setup(ext_modules=modules, cmdclass={"build_ext": BuildNative})
+
+    class SourceWithLlamaCpp(sdist):
+        """A source distribution that builds without a network: the pinned llama.cpp is in it."""
+
+        def run(self) -> None:
+            script("vendor/fetch.py").fetch()
+            super().run()
+
+    setup(ext_modules=modules, cmdclass={"build_ext": BuildNative, "sdist": SourceWithLlamaCpp})
 
 
 def translate(extensions):  # type: ignore[no-untyped-def]

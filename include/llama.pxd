@@ -673,3 +673,7 @@ cdef extern from "llama_cy_api.h" nogil:
 
 cdef extern from "llama_cy_api.h":
     int import_llama_cy() except -1
+    const char * LLAMA_CY_MODEL_CAPSULE
+    const char * LLAMA_CY_VOCAB_CAPSULE
+    const char * LLAMA_CY_CONTEXT_CAPSULE
+    const char * LLAMA_CY_SAMPLER_CAPSULE

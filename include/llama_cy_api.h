@@ -19,8 +19,38 @@
 
 #define LLAMA_CY_ABI 1
 #define LLAMA_CY_LLAMA_CPP_COMMIT "0c1e57098bba43ac29e6e3b677cdceebdd22334f"
-#define LLAMA_CY_SIGNATURE "8c8c652fa72937b8" /* of the list of members below */
 #define LLAMA_CY_CAPSULE "llama_cy._llama._api"
+
+/* 4 hex digits of each function below, in order: a longer table still serves whoever knows its beginning. */
+#define LLAMA_CY_SIGNATURE \
+    "322723b6ef7e6b443a9576620688475b6901b0dfa6d1185bb49c0f84d61abe7209f242ef713058f4fdf2a7a4095a34b947c382ebb3b4" \
+    "fd26918f27a53e4f0a9c02a87088647e16397ed2bd363c13a04d824d1cd794e6a06ac0cda30d1fe4ddfb33755c43ed26698ccdb52169" \
+    "1905d58e6166f35a6db1f47c32396578e653911ac58c742d48ed12e95eacf4b85ba0852b2167902f5124c5624db73700206cc8369efb" \
+    "f5f2e196a61a241dbb0fbcc8bab741fc7d4881c0b7b7d212218a9ac159947dc51b91ce86019220ae518701fc1e5bf8755c0931008d75" \
+    "b74dc9999aa7b6b4b6b81bdff4f22a902c5cd5bf7041bf258001cc7d27b30401ebf6d19a321b8fa933dd638e6da6a138b571bfbe2ab7" \
+    "063db45209c21ce68f0ebc6e3d4bc3cb07c4857a428dd23701bfa0323acdea491ac49a32da836fcb8efc8518f7764dba4995e61431e0" \
+    "9acb711095876e193940e74308094ee43ee3fbf9b6f47d0408423ce76aaa432ae8997fe1e9c3a309765a52667692bdce2f688a51a0cb" \
+    "0802630a8aab55582238dbe563dc58cbae1d73ce49d9ef4aed19fff8b83c9a8df4ca21821240739a524e37998bbf84d3a57a31bc3d79" \
+    "d68d7989e0447f517eff3f71525939fc6b227505dbe77ad79037fcd4fb01cbb5681a0db9dd44ba947570190ce17c61db16aeb1744f40" \
+    "7c156774ae5a5f1d4dc8a8296958759d2a167a3a6e6680161181c16d04ac955720ca0876e20d2a247979f27865758bf6e04761079ae8" \
+    "2236844a12b2546df4bf71a65915bad0c7ae94e3e77bac718f471a49715f77dac7770c41ca4b2c3a3e69506b9392f34c787c291e6fd8" \
+    "16df6d980b42dc2cfe627cced485af7e9a06e10334b88e3f940d5ed743a2b74c37430e366591cb36bd79504875093cc5fddf3646f4a5" \
+    "409797431736e7aeaef9eec36af82ff967df49243798507169225db9a274b38a8604f2c44dc42f076ce0b66ac8526e1add323b8a023e" \
+    "c5039c8245030511836906c097c87d874e3ef85ea508bdcd6bb95b74fc9deb054dd4e69cd21994efc06e28ca85b5e8d3f40335f1c302" \
+    "8d9ea08694b447a01d7d01a9c9ff04dbe071cf5d21c4f2ef12c666bdf895922ec19098ce288e2544f6b88acbc72f8245e1ae6a26aa70" \
+    "7700ffc9cb5867c4e1ab7a28193f7211eca09c12fc1ea8d2d42770e48c79a382168bf0bda409bb7bb3f9731ab4367e7505e8f33717ab" \
+    "72395528feabcdb48de3eea7860022d1c6073ede7a71055b1a741927282812f55d20cd28f29f00e107b059a3b7edcebc737d05d449fb" \
+    "89aa2b8a74fa3d8669e0b00fabc8f7ed42df409758b2f4929b0f82cb8a52c69f2c6f41b5e4b251f5a69869e0cefb01ccb577db88c86c" \
+    "4358c65b470f8aeaceb0c30f71236b02ba91a6d3432d900a8e641b23901959883e7ef9c3a5b7ea38df6234be611a60027a48a33ece5b" \
+    "b434d17d183c5ae7e4ebc2028a6ae48493af9f5704c47f6c31611354da8b3fc205b54339bf9506437a2c2757c2e37eefd86d83c9e3d2" \
+    "ba5cfe776300b94818a8b64ad549abd1d5514af6540a4585296d6a393601ac18b538e20b1bfe1eecd866f280fb394504bf1c588f17ef" \
+    "53b377ac4ad2e7112464a620dff00659403fdf4ed4ceedcd28cea139dc6f5f3f34668fe6a3a1142ada90156e12d901f132c4083e"
+
+/* The capsules that carry objects between Python and C; the README beside this file says who owns what. */
+#define LLAMA_CY_MODEL_CAPSULE "llama_cy.llama_model"
+#define LLAMA_CY_VOCAB_CAPSULE "llama_cy.llama_vocab"
+#define LLAMA_CY_CONTEXT_CAPSULE "llama_cy.llama_context"
+#define LLAMA_CY_SAMPLER_CAPSULE "llama_cy.llama_sampler"
 
 #if defined(__GNUC__)
 #define LLAMA_CY_HIDDEN __attribute__((visibility("hidden")))
@@ -2049,15 +2079,21 @@ LLAMA_CY_UNUSED static inline int import_llama_cy(void) {
     if (table == NULL) {
         return -1;
     }
-    if (table->abi != LLAMA_CY_ABI || table->size < sizeof(struct llama_cy_table) ||
-        strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) != 0 ||
-        strcmp(table->signature, LLAMA_CY_SIGNATURE) != 0) {
+    const size_t ours = sizeof(LLAMA_CY_SIGNATURE) - 1;
+    const size_t theirs = strlen(table->signature);
+    if (table->abi != LLAMA_CY_ABI || strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) != 0 ||
+        table->size < sizeof(struct llama_cy_table) || strncmp(table->signature, LLAMA_CY_SIGNATURE, ours) != 0) {
+        const int older = table->abi == LLAMA_CY_ABI && theirs < ours &&
+                          strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) == 0 &&
+                          strncmp(table->signature, LLAMA_CY_SIGNATURE, theirs) == 0;
         PyErr_Format(PyExc_ImportError,
-                     "this extension was compiled against llama_cy C API %d (llama.cpp %s, table %s of %d bytes), "
-                     "but the installed llama_cy has C API %d (llama.cpp %s, table %s of %d bytes): "
-                     "rebuild the extension",
-                     LLAMA_CY_ABI, LLAMA_CY_LLAMA_CPP_COMMIT, LLAMA_CY_SIGNATURE, (int) sizeof(struct llama_cy_table),
-                     (int) table->abi, table->llama_cpp_commit, table->signature, (int) table->size);
+                     "this extension was compiled against llama_cy C API %d (llama.cpp %s, %d functions), "
+                     "but the installed llama_cy has C API %d (llama.cpp %s, %d functions%s): %s",
+                     LLAMA_CY_ABI, LLAMA_CY_LLAMA_CPP_COMMIT, (int) (ours / 4), (int) table->abi,
+                     table->llama_cpp_commit, (int) (theirs / 4),
+                     theirs == ours && !older ? ", some of them others" : "",
+                     older ? "upgrade llama_cy, or rebuild the extension against the installed one"
+                           : "rebuild the extension against the installed one");
         return -1;
     }
     llama_cy_api = table;

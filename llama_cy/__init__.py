@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import variants
+
 # First, because every other module fetches the function table from it.
 try:
+    variants.load()
     from . import _llama
 except ImportError as error:
     if list(Path(__file__).parent.glob("_llama.*.so")):
@@ -23,6 +26,7 @@ from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch
 from .batch_ext import BatchExt
+from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
 from .context import Context
@@ -153,10 +157,12 @@ __all__ = [
     "demo_model",
     "demo_model_path",
     "devices",
+    "from_capsule",
     "get_include",
     "live_objects",
     "log",
     "sampling",
+    "to_capsule",
     "version",
     "write_lora",
 ]

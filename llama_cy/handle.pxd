@@ -3,9 +3,16 @@ from llama cimport llama_model
 
 cdef class ModelHandle:
     cdef llama_model * ptr
+    # Whether somebody else frees it, and who keeps it until then.
+    cdef bint borrowed
+    cdef object owner
     cdef object __weakref__
 
     cdef llama_model * alive(self) except NULL
+    cdef void release(self) noexcept
 
     @staticmethod
     cdef ModelHandle own(llama_model * ptr)
+
+    @staticmethod
+    cdef ModelHandle borrow(llama_model * ptr, object owner)

@@ -10,6 +10,8 @@ from .errors import ClosedError
 import_llama_cy()
 
 
+# A collected cycle must not take `owner` away while contexts still compute with its weights.
+@cython.no_gc_clear
 @cython.final
 cdef class ModelHandle:
     """Owner of one ``llama_model *``."""
@@ -22,23 +24,33 @@ cdef class ModelHandle:
         close_at_exit(handle, 1)
         return handle
 
+    @staticmethod
+    cdef ModelHandle borrow(llama_model * ptr, object owner):
+        """Use weights that belong to `owner`, which is kept as long."""
+        cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
+        handle.ptr = ptr
+        handle.borrowed = True
+        handle.owner = owner
+        close_at_exit(handle, 1)
+        return handle
+
     cdef llama_model * alive(self) except NULL:
         if self.ptr is NULL:
             check_exit()
             raise ClosedError("the model is closed")
         return self.ptr
 
-    def _close_at_exit(self):
+    cdef void release(self) noexcept:
         cdef llama_model * ptr = self.ptr
         self.ptr = NULL
-        if ptr is not NULL:
+        if ptr is not NULL and not self.borrowed:
             with nogil:
                 llama_model_free(ptr)
             died(MODEL)
+        self.owner = None
+
+    def _close_at_exit(self):
+        self.release()
 
     def __dealloc__(self):
-        if self.ptr is not NULL:
-            with nogil:
-                llama_model_free(self.ptr)
-            self.ptr = NULL
-            died(MODEL)
+        self.release()

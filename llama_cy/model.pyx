@@ -88,6 +88,14 @@ use_extra_bufts, no_host, load_mtp
     """
 
     def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
+        if isinstance(path, ModelHandle):
+            # From a capsule: loaded already.
+            self.handle = path
+            self.own_vocab = Vocab.borrow(self.handle)
+            self.path = ""
+            # Hyperparameters are read after the vocabulary, unless that is all.
+            self.vocab_only = llama_model_n_embd(self.handle.alive()) == 0
+            return
         name = os.fsdecode(path)
         cdef bint trusting = flag("trusted", trusted)
         cdef LoadParams load_params = LoadParams(n_gpu_layers, params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -166,31 +167,56 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder / "program.so"
 
 
+def signature() -> str:
+    """Read the signature of the committed table."""
+    text = (ROOT / "include" / "llama_cy_api.h").read_text()
+    return "".join(re.findall(r'^    "([0-9a-f]+)"', text.partition("#define LLAMA_CY_SIGNATURE")[2], re.M))
+
+
 def import_table(program: Path, changes: str) -> str:
     """Import a table that differs from the header in `changes`, and return what the child printed."""
     text = (ROOT / "include" / "llama_cy_api.h").read_text()
-    names = ("LLAMA_CPP_COMMIT", "SIGNATURE")
-    commit, signature = (text.split(f'#define LLAMA_CY_{name} "')[1].split('"')[0] for name in names)
-    command = [sys.executable, "-W", "error", "-c", IMPORT, str(program), commit, signature, changes]
+    commit = text.split('#define LLAMA_CY_LLAMA_CPP_COMMIT "')[1].split('"')[0]
+    command = [sys.executable, "-W", "error", "-c", IMPORT, str(program), commit, signature(), changes]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=program.parent)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize("changes", ["", "size=1000000"], ids=["same", "longer"])
+LONGER = f"size=1000000,signature={signature()}0123"
+
+
+@pytest.mark.parametrize("changes", ["", LONGER], ids=["same", "longer"])
 def test_table_is_shared_by_the_files_of_a_program(program: Path, changes: str) -> None:
     assert import_table(program, changes) == "0 7"
 
 
-@pytest.mark.parametrize("changes", ["abi=2", "abi=0", "commit=0123abc", "signature=0123abc", "size=24", "size=0"])
-def test_table_that_differs_is_an_import_error(program: Path, changes: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "installed"),
+    [
+        ("abi=2", "C API 2 "),
+        ("abi=0", "C API 0 "),
+        ("commit=0123abc", "llama.cpp 0123abc, "),
+        (f"signature=0123{signature()[4:]}", "some of them others"),
+        (f"signature=0123{signature()}", "functions"),
+        ("size=24", "functions"),
+        ("size=0", "functions"),
+    ],
+    ids=["newer", "older", "commit", "changed", "inserted", "small", "empty"],
+)
+def test_table_that_differs_is_an_import_error(program: Path, changes: str, installed: str) -> None:
     message = import_table(program, changes)
-    name, value = changes.split("=")
-    compiled, installed = message.split(", but the installed llama_cy has ")
-    assert compiled.startswith("this extension was compiled against llama_cy C API 1 (llama.cpp ")
-    expected = {"abi": f"C API {value} ", "size": f"of {value} bytes"}.get(name, value)
-    assert expected in installed
-    assert message.endswith("rebuild the extension")
+    ours, theirs = message.split(", but the installed llama_cy has ")
+    assert ours.startswith("this extension was compiled against llama_cy C API 1 (llama.cpp ")
+    assert installed in theirs
+    assert message.endswith(": rebuild the extension against the installed one")
+
+
+@pytest.mark.parametrize("length", [0, 4, len(signature()) - 4])
+def test_an_older_table_asks_for_an_upgrade(program: Path, length: int) -> None:
+    message = import_table(program, f"signature={signature()[:length]}")
+    assert f", {length // 4} functions)" in message
+    assert message.endswith(": upgrade llama_cy, or rebuild the extension against the installed one")
 
 
 def test_absent_package_is_an_import_error(program: Path) -> None:

@@ -193,8 +193,27 @@ def test_new_declarations_are_mirrored(headers_copy: Path, tmp_path: Path) -> No
     assert "LLAMA_CY_CHECK(sizeof(struct llama_new_thing) == 24);\n" in api
     assert "LLAMA_CY_CHECK(offsetof(struct llama_new_thing, a) == 16);\n" in api
     committed = (ROOT / "include" / "llama_cy_api.h").read_text()
-    signature = re.compile(r'#define LLAMA_CY_SIGNATURE "(\w{16})"')
+    signature = re.compile(r'^    "([0-9a-f]+)"', re.M)
     assert signature.findall(api) != signature.findall(committed)
+
+
+def test_what_is_new_comes_last_in_a_table_of_the_same_commit(headers_copy: Path, tmp_path: Path) -> None:
+    committed = (ROOT / "include" / "llama_cy_api.h").read_text()
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "llama_cy_api.h").write_text(committed)
+    header = headers_copy / "include" / "llama.h"
+    new = "LLAMA_API int32_t llama_in_the_middle(void);\n"
+    header.write_text(header.read_text().replace("    LLAMA_API int64_t llama_time_us", f"    {new}    LLAMA_API int64_t llama_time_us"))
+    assert run_mirror("--source", headers_copy, "--output", tmp_path).returncode == 0
+    names = re.compile(r"\(\*(\w+)\)\(")
+    grown = (tmp_path / "include" / "llama_cy_api.h").read_text()
+    before, after = names.findall(committed.partition("\n};")[0]), names.findall(grown.partition("\n};")[0])
+    assert after == [*before, "llama_in_the_middle"]
+    digits = re.compile(r'^    "([0-9a-f]+)"', re.M)
+    assert "".join(digits.findall(grown)).startswith("".join(digits.findall(committed)))
+    # And it stays there, wherever the header has it.
+    assert run_mirror("--source", headers_copy, "--output", tmp_path).returncode == 0
+    assert (tmp_path / "include" / "llama_cy_api.h").read_text() == grown
 
 
 @pytest.mark.parametrize(

@@ -99,11 +99,90 @@ def test_a_missing_compiler_is_one_line(build: ModuleType, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(SystemExit, match="no C\\+\\+17 compiler found") as refused:
-        build.check_tools("linux-x86_64")
+        build.check_tools()
     assert "\n" not in str(refused.value)
 
 
 def test_a_missing_cmake_is_named(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda name: None if name == "cmake" else f"/usr/bin/{name}")
     with pytest.raises(SystemExit, match="cmake not found"):
-        build.check_tools("linux-x86_64")
+        build.check_tools()
+
+
+def test_a_debug_build_keeps_symbols_and_asserts(build: ModuleType) -> None:
+    config = build.native_config("darwin-arm64", {"CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Debug"})
+    assert {"-O0", "-g"} <= set(config.compile_args)
+    assert not {"-O3", "-DNDEBUG"} & set(config.compile_args)
+    assert "-Wl,-x" not in config.link_args
+    assert "-Wl,-s" in build.native_config("linux-x86_64", {}).link_args
+    assert "-Wl,-s" not in build.native_config("linux-x86_64", {"CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Debug"}).link_args
+
+
+def test_accelerates_blas_is_left_out_where_macos_lacks_it(build: ModuleType) -> None:
+    assert build.native_config("darwin-arm64", {}).cmake_options["GGML_BLAS"] == "ON"
+    for target, blas in (("13.3", "ON"), ("14.0", "ON"), ("13.0", "OFF"), ("11.0", "OFF"), ("10.15", "OFF")):
+        config = build.native_config("darwin-x86_64", {"MACOSX_DEPLOYMENT_TARGET": target})
+        assert config.cmake_options["GGML_BLAS"] == blas, target
+
+
+INTEL = "Darwin Kernel Version 22.6.0: root:xnu-8796/RELEASE_X86_64"
+APPLE = "Darwin Kernel Version 22.6.0: root:xnu-8796/RELEASE_ARM64_T8103"
+
+
+@pytest.mark.parametrize(
+    ("archflags", "running", "kernel", "python", "machine"),
+    [
+        ("", "arm64", APPLE, "macosx-11.0-arm64", "arm64"),
+        ("", "arm64", APPLE, "macosx-10.9-universal2", "arm64"),
+        ("", "x86_64", INTEL, "macosx-10.9-universal2", "x86_64"),
+        ("-arch x86_64", "arm64", APPLE, "macosx-10.9-universal2", "x86_64"),
+        ("-arch arm64", "x86_64", INTEL, "macosx-10.9-universal2", "arm64"),
+        ("-arch arm64 -arch arm64", "arm64", APPLE, "macosx-11.0-arm64", "arm64"),
+    ],
+)
+def test_a_mac_builds_for_one_architecture(
+    build: ModuleType, archflags: str, running: str, kernel: str, python: str, machine: str
+) -> None:
+    assert build.mac_machine(archflags, running, kernel, python) == machine
+
+
+@pytest.mark.parametrize(
+    ("archflags", "running", "python", "advice"),
+    [
+        ("", "x86_64", "macosx-10.9-universal2", "arch -arm64 python3"),
+        ("", "x86_64", "macosx-10.9-x86_64", "use an arm64 Python"),
+        ("-arch arm64 -arch x86_64", "arm64", "macosx-10.9-universal2", "one wheel for each"),
+    ],
+)
+def test_what_cannot_have_metal_is_refused_in_one_line(
+    build: ModuleType, archflags: str, running: str, python: str, advice: str
+) -> None:
+    with pytest.raises(SystemExit, match=advice) as refused:
+        build.mac_machine(archflags, running, APPLE, python)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_universal_pythons_architectures_are_dropped(build: ModuleType) -> None:
+    command = ["clang++", "-bundle", "-arch", "arm64", "-arch", "x86_64", "-g"]
+    assert build.without_architectures(command) == ["clang++", "-bundle", "-g"]
+    assert build.without_architectures(["clang", "-O2"]) == ["clang", "-O2"]
+
+
+@pytest.mark.parametrize("platform", ["linux-x86_64", "linux-aarch64", "darwin-arm64", "darwin-x86_64"])
+def test_a_portable_build_never_asks_what_this_machine_can_do(build: ModuleType, platform: str) -> None:
+    assert "GGML_NATIVE" not in build.native_config(platform, {}).cmake_options
+    config = build.native_config(platform, {"LLAMA_CY_PORTABLE": "1"})
+    assert config.cmake_options["GGML_NATIVE"] == "OFF"
+    assert bool(config.variants) == platform.startswith("linux")
+    assert build.native_config(platform, {}).variants == ()
+    for variant in config.variants:
+        # A variant says each option that the ordinary build says, so that nothing is left to a default.
+        assert set(variant.options) == set(config.cmake_options) & set(variant.options)
+        assert variant.options != {name: config.cmake_options[name] for name in variant.options}
+
+
+def test_the_ordinary_x86_build_of_a_wheel_runs_anywhere(build: ModuleType) -> None:
+    options = build.native_config("linux-x86_64", {"LLAMA_CY_PORTABLE": "1"}).cmake_options
+    switched = {name for name, value in options.items() if name.startswith(("GGML_SSE", "GGML_AVX")) and value == "ON"}
+    assert switched == set()
+    assert options["GGML_AVX2"] == options["GGML_SSE42"] == "OFF"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 from .declarations import Function, Header, Named, Struct, spell, wrapped
 
 ABI = 1
+# Hex digits of each function in the signature.
+DIGITS = 4
 
 TOP = """\
 #ifndef LLAMA_CY_API_H
@@ -30,8 +33,17 @@ TOP = """\
 
 #define LLAMA_CY_ABI {abi}
 #define LLAMA_CY_LLAMA_CPP_COMMIT "{commit}"
-#define LLAMA_CY_SIGNATURE "{signature}" /* of the list of members below */
 #define LLAMA_CY_CAPSULE "llama_cy._llama._api"
+
+/* {digits} hex digits of each function below, in order: a longer table still serves whoever knows its beginning. */
+#define LLAMA_CY_SIGNATURE \\
+{signature}
+
+/* The capsules that carry objects between Python and C; the README beside this file says who owns what. */
+#define LLAMA_CY_MODEL_CAPSULE "llama_cy.llama_model"
+#define LLAMA_CY_VOCAB_CAPSULE "llama_cy.llama_vocab"
+#define LLAMA_CY_CONTEXT_CAPSULE "llama_cy.llama_context"
+#define LLAMA_CY_SAMPLER_CAPSULE "llama_cy.llama_sampler"
 
 #if defined(__GNUC__)
 #define LLAMA_CY_HIDDEN __attribute__((visibility("hidden")))
@@ -109,15 +121,21 @@ LLAMA_CY_UNUSED static inline int import_llama_cy(void) {
     if (table == NULL) {
         return -1;
     }
-    if (table->abi != LLAMA_CY_ABI || table->size < sizeof(struct llama_cy_table) ||
-        strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) != 0 ||
-        strcmp(table->signature, LLAMA_CY_SIGNATURE) != 0) {
+    const size_t ours = sizeof(LLAMA_CY_SIGNATURE) - 1;
+    const size_t theirs = strlen(table->signature);
+    if (table->abi != LLAMA_CY_ABI || strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) != 0 ||
+        table->size < sizeof(struct llama_cy_table) || strncmp(table->signature, LLAMA_CY_SIGNATURE, ours) != 0) {
+        const int older = table->abi == LLAMA_CY_ABI && theirs < ours &&
+                          strcmp(table->llama_cpp_commit, LLAMA_CY_LLAMA_CPP_COMMIT) == 0 &&
+                          strncmp(table->signature, LLAMA_CY_SIGNATURE, theirs) == 0;
         PyErr_Format(PyExc_ImportError,
-                     "this extension was compiled against llama_cy C API %d (llama.cpp %s, table %s of %d bytes), "
-                     "but the installed llama_cy has C API %d (llama.cpp %s, table %s of %d bytes): "
-                     "rebuild the extension",
-                     LLAMA_CY_ABI, LLAMA_CY_LLAMA_CPP_COMMIT, LLAMA_CY_SIGNATURE, (int) sizeof(struct llama_cy_table),
-                     (int) table->abi, table->llama_cpp_commit, table->signature, (int) table->size);
+                     "this extension was compiled against llama_cy C API %d (llama.cpp %s, %d functions), "
+                     "but the installed llama_cy has C API %d (llama.cpp %s, %d functions%s): %s",
+                     LLAMA_CY_ABI, LLAMA_CY_LLAMA_CPP_COMMIT, (int) (ours / 4), (int) table->abi,
+                     table->llama_cpp_commit, (int) (theirs / 4),
+                     theirs == ours && !older ? ", some of them others" : "",
+                     older ? "upgrade llama_cy, or rebuild the extension against the installed one"
+                           : "rebuild the extension against the installed one");
         return -1;
     }
     llama_cy_api = table;
@@ -140,17 +158,32 @@ BOTTOM = """\
 """
 
 
-def write(headers: list[Header], commit: str, banner: str) -> str:
-    functions = [f for h in headers for f in h.functions]
+def write(headers: list[Header], commit: str, banner: str, before: str = "") -> str:
+    """Return the header; ``before`` is the text of the one that it replaces."""
+    functions = in_order([f for h in headers for f in h.functions], commit, before)
     members = [member(f) for f in functions]
-    signature = hashlib.sha256("\n".join(members).encode()).hexdigest()[:16]
-    parts = [f"/* {banner} */\n", TOP.format(abi=ABI, commit=commit, signature=signature)]
+    digests = [hashlib.sha256(text.encode()).hexdigest()[:DIGITS] for text in members]
+    lines = ["".join(digests[i : i + 27]) for i in range(0, len(digests), 27)]
+    signature = " \\\n".join(f'    "{line}"' for line in lines)
+    parts = [f"/* {banner} */\n", TOP.format(abi=ABI, commit=commit, signature=signature, digits=DIGITS)]
     parts += [f"    {line}\n" for text in members for line in wrapped(f"{text};")]
     parts += [OWN_TABLE, *(f"    {f.name},\n" for f in functions), CHECKS]
     parts += [f"LLAMA_CY_CHECK({name} == {value});\n" for h in headers for e in h.enums for name, value in e.members]
     parts += [LAYOUT, *(f"LLAMA_CY_CHECK({check});\n" for h in headers for s in h.structs for check in layout(s))]
     parts += [IMPORT, *(f"#define {f.name}(...) (llama_cy_api->{f.name}(__VA_ARGS__))\n" for f in functions), BOTTOM]
     return "".join(parts)
+
+
+def in_order(functions: list[Function], commit: str, before: str) -> list[Function]:
+    """Keep the order of a table of the same llama.cpp commit, and put what is new at its end.
+
+    Another commit begins anew: it may change any struct, so nothing compiled against the old one works with it anyway.
+    """
+    if f'"{commit}"' not in before:
+        return functions
+    table = before.partition("struct llama_cy_table {")[2].partition("\n};")[0]
+    places = {name: place for place, name in enumerate(re.findall(r"\(\*(\w+)\)\(", table))}
+    return sorted(functions, key=lambda function: places.get(function.name, len(places)))
 
 
 def c_name(ctype: Named) -> str:

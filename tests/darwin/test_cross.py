@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lief
 import pytest
 from support.darwin import FRAMEWORK_SYMBOLS, FRAMEWORKS, LIBCXX, LIBSYSTEM, Toolchain, build, defined, members
 
+lief = pytest.importorskip("lief", reason="make test-darwin installs it")
 pytestmark = [pytest.mark.darwin, pytest.mark.timeout(3600)]
 ROOT = Path(__file__).resolve().parents[2]
 METAL = ROOT / "vendor" / "llama.cpp" / "ggml" / "src" / "ggml-metal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,7 +109,8 @@ def test_a_lent_context_is_used_by_c_alone(native: ModuleType, tiny: llama_cy.Mo
     with tiny.context(n_ctx=64, n_threads=1) as context:
         context.decode([1, 2, 3])
         lease = to_capsule(context)
-        for use in (lambda: context.decode([1]), context.close, lambda: to_capsule(context)):
+        uses: list[Callable[[], object]] = [lambda: context.decode([1]), context.close, lambda: to_capsule(context)]
+        for use in uses:
             with pytest.raises(llama_cy.ContextBusyError):
                 use()
         assert native.greedy(lease, 5, 20) == greedy(tiny, 5, 20)

@@ -114,7 +114,7 @@ def to_capsule(thing):
         try:
             lease.context.check_exports("lend the context")
             return wrap(lease.context.ptr, LLAMA_CY_CONTEXT_CAPSULE, lease)
-        except:
+        except BaseException:
             lease.end()
             raise
     if isinstance(thing, Sampler):
@@ -122,7 +122,7 @@ def to_capsule(thing):
         lease.sampler = thing
         try:
             return wrap(lease.sampler.ptr, LLAMA_CY_SAMPLER_CAPSULE, lease)
-        except:
+        except BaseException:
             lease.end()
             raise
     raise TypeError(f"a Model, Vocab, Context or Sampler is expected, not {type(thing).__name__}")

@@ -82,6 +82,7 @@ from .model import Model
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
+from .sampling_plan import SamplingPlan
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -137,6 +138,7 @@ __all__ = [
     "RopeType",
     "Sampler",
     "SamplerChain",
+    "SamplingPlan",
     "SchedPriority",
     "SplitMode",
     "State",

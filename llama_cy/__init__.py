@@ -26,6 +26,7 @@ from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch
 from .batch_ext import BatchExt
+from .batch_sampling import sample_rows
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
@@ -163,6 +164,7 @@ __all__ = [
     "get_include",
     "live_objects",
     "log",
+    "sample_rows",
     "sampling",
     "to_capsule",
     "version",

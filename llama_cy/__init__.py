@@ -27,6 +27,7 @@ from .adapter_file import write_lora
 from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
+from .batch_sampling import sample_rows
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, Timings
@@ -85,6 +86,7 @@ from .model import Model
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
+from .sampling_plan import SamplingPlan
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -144,6 +146,7 @@ __all__ = [
     "RopeType",
     "Sampler",
     "SamplerChain",
+    "SamplingPlan",
     "SchedPriority",
     "SplitMode",
     "State",
@@ -168,6 +171,7 @@ __all__ = [
     "get_include",
     "live_objects",
     "log",
+    "sample_rows",
     "sampling",
     "to_capsule",
     "version",

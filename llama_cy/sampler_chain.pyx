@@ -60,6 +60,7 @@ cdef class SamplerChain(Sampler):
             sampler.enter()
             try:
                 llama_sampler_chain_add(self.ptr, sampler.ptr)
+                self.picker.plan.add(sampler.picker.plan)
                 sampler.moved = True
                 self.members.append(sampler)
                 died(SAMPLER)
@@ -68,6 +69,9 @@ cdef class SamplerChain(Sampler):
         finally:
             self.leave()
         return self
+
+    cdef bint composed(self) noexcept:
+        return True
 
     cdef void forget(self) noexcept:
         cdef Sampler member
@@ -86,6 +90,7 @@ cdef class SamplerChain(Sampler):
         self.enter()
         try:
             twin.own(llama_sampler_clone(self.ptr))
+            twin.picker = self.picker
         finally:
             self.leave()
         return twin

@@ -106,9 +106,11 @@ ARGUMENTS = {
     "Context.process": "llama_cy.BatchExt(context)",
     "Sampler.accept": "1",
     "Sampler.sample": "context",
+    "Sampler.sample_logits": "context.logits()",
     "SamplerChain.accept": "1",
     "SamplerChain.add": "llama_cy.Sampler.greedy()",
     "SamplerChain.sample": "context",
+    "SamplerChain.sample_logits": "context.logits()",
 }
 # What goes on working: the question itself, what was noted at creation, and making another.
 MAKERS = ("dist", "from_arrays", "greedy", "logit_bias", "min_p", "penalties", "temp", "top_k", "top_p")

@@ -30,7 +30,7 @@ from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, Timings
+from .completion import Completion, ContextPerf, Timings, TokenLogprob
 from .context import Context
 from .context_pool import ContextPool
 from .control_vector import ControlVector
@@ -157,6 +157,7 @@ __all__ = [
     "Threadpool",
     "Timings",
     "TokenAttr",
+    "TokenLogprob",
     "TokenLoop",
     "TokenType",
     "Version",

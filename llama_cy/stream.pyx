@@ -14,7 +14,7 @@ from .completion import Completion
 
 import_llama_cy()
 
-cdef int64_t SIGNAL_INTERVAL_US = 20_000
+cdef int64_t SIGNAL_INTERVAL_US = 5_000
 
 
 cdef class TextStream:
@@ -25,7 +25,7 @@ cdef class TextStream:
 
     Parameters
     ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse, logprobs
         As in :class:`TokenLoop`.
     stop : str or iterable of str
         Texts that end the stream and are not handed out, wherever token boundaries fall.
@@ -126,7 +126,8 @@ cdef class TextStream:
         out.append(self.text.data(), self.text.size())
         self.text.take(self.text.size())
         text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
-        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused)
+        return Completion(
+            text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused, self.loop.logprobs)
 
     def cancel(self):
         """End the stream, from any thread; the memory stays at the last token handed out."""
@@ -159,6 +160,11 @@ cdef class TextStream:
     def tokens(self):
         """The tokens generated so far, a list of int."""
         return self.loop.tokens
+
+    @property
+    def logprobs(self):
+        """What was noted of the tokens so far, as in :attr:`TokenLoop.logprobs`."""
+        return self.loop.logprobs
 
     @property
     def timings(self):

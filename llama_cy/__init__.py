@@ -28,7 +28,7 @@ from .batch import Batch
 from .batch_ext import BatchExt
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, Timings
+from .completion import Completion, ContextPerf, SamplerPerf, Timings
 from .context import Context
 from .control_vector import ControlVector
 from .devices import Device, devices
@@ -137,6 +137,7 @@ __all__ = [
     "RopeType",
     "Sampler",
     "SamplerChain",
+    "SamplerPerf",
     "SchedPriority",
     "SplitMode",
     "State",

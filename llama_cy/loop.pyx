@@ -4,12 +4,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 from llama cimport (
-    LLAMA_TOKEN_NULL,
     import_llama_cy,
     llama_batch,
     llama_get_logits_ith,
-    llama_sampler_accept,
-    llama_sampler_reset,
     llama_time_us,
     llama_token,
     llama_vocab_is_eog,
@@ -17,7 +14,6 @@ from llama cimport (
 
 from llama_cy.context cimport Context
 from llama_cy.decoder cimport decode_caught
-from llama_cy.sampler cimport sample_row
 from llama_cy.vocab cimport Vocab
 
 from . import log
@@ -144,7 +140,7 @@ cdef class TokenLoop:
             if not self.reuse:
                 context.history_epoch = 0
             self.reused = context.keep_prefix(self.prompt, self.exact)
-            llama_sampler_reset(self.sampler.ptr)
+            self.sampler.restart()
             try:
                 context.decode_tokens(self.prompt.data() + self.reused, <int> self.prompt.size() - self.reused)
             except DecodeAborted:
@@ -177,11 +173,8 @@ cdef class TokenLoop:
         if logits is NULL:
             with gil:
                 raise ValueError("there are no logits to sample from; decode something first")
-        token = sample_row(self.sampler.ptr, logits, self.context.n_vocab, self.sampler.candidates)
-        if token == LLAMA_TOKEN_NULL:
-            with gil:
-                raise ValueError("no sampler selected a token; end the chain with greedy() or dist()")
-        llama_sampler_accept(self.sampler.ptr, token)
+        token = self.sampler.choose(logits, self.context.n_vocab)
+        self.sampler.take(token)
         if llama_vocab_is_eog(self.context.own_vocab.ptr, token) and not self.ignore_eog:
             self.reason = EOG
             return ENDED

@@ -26,6 +26,7 @@ from .adapter import LoraAdapter
 from .adapter_file import write_lora
 from .batch import Batch
 from .batch_ext import BatchExt
+from .batch_sampling import sample_rows
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, SamplerPerf, Timings
@@ -82,6 +83,7 @@ from .model import Model
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
+from .sampling_plan import SamplingPlan
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -138,6 +140,7 @@ __all__ = [
     "Sampler",
     "SamplerChain",
     "SamplerPerf",
+    "SamplingPlan",
     "SchedPriority",
     "SplitMode",
     "State",
@@ -162,6 +165,7 @@ __all__ = [
     "get_include",
     "live_objects",
     "log",
+    "sample_rows",
     "sampling",
     "to_capsule",
     "version",

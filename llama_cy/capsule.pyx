@@ -52,6 +52,8 @@ cdef class Lease:
             self.context.shift_deferred = self.context.copy_deferred = self.context.bounded
             self.context.leave()
         if self.sampler is not None:
+            # Nobody knows what it accepted meanwhile, or what was added.
+            self.sampler.picker.plan.distrust(b"the sampler was lent to C")
             self.sampler.leave()
         self.held = self.context = self.sampler = None
 

@@ -207,7 +207,9 @@ class Reader:
         self.alternates(inner, self.rules[rule].index, nested=True)
         self.depth -= 1
         if self.peek() != ")":
-            raise self.error(f"expected ')' for the '(' of line {self.text.count(chr(10), 0, begin) + 1}, found {self.found()}")
+            raise self.error(
+                f"expected ')' for the '(' of line {self.text.count(chr(10), 0, begin) + 1}, found {self.found()}"
+            )
         self.pos += 1
         return [Item(inner, 1)], max(1, self.n_ids - before)
 
@@ -365,4 +367,3 @@ def read_grammar(text: str, root: str) -> list[TokenReference]:
         raise GrammarError(f"the grammar has no rule {root!r}, which is to be its root")
     check_rules(text, reader.rules, error_at)
     return reader.tokens
-

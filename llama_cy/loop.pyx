@@ -174,7 +174,6 @@ cdef class TokenLoop:
             with gil:
                 raise ValueError("there are no logits to sample from; decode something first")
         token = self.sampler.choose(logits, self.context.n_vocab)
-        self.sampler.take(token)
         if llama_vocab_is_eog(self.context.own_vocab.ptr, token) and not self.ignore_eog:
             self.reason = EOG
             return ENDED

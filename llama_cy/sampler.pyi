@@ -3,7 +3,6 @@ from typing import SupportsIndex
 
 from typing_extensions import Never
 
-from .context import Context
 from .sampler_handle import SamplerHandle
 from .vocab import Vocab
 
@@ -66,4 +65,3 @@ class Sampler(SamplerHandle):
         trigger_patterns: Iterable[str] = (),
         trigger_tokens: Iterable[SupportsIndex] = (),
     ) -> Sampler: ...
-    def sample(self, context: Context, idx: SupportsIndex = -1) -> int: ...

@@ -2,7 +2,7 @@
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 from libcpp.vector cimport vector
 from llama cimport (
     LLAMA_DEFAULT_SEED,
@@ -24,11 +24,21 @@ from llama cimport (
     llama_sampler_init_top_p,
     llama_sampler_init_typical,
     llama_sampler_init_xtc,
-    llama_token,
 )
 
-from llama_cy.context cimport Context
-from llama_cy.sampler_handle cimport SamplerHandle
+from llama_cy.sampler_handle cimport (
+    STEP_BIAS,
+    STEP_GREEDY,
+    STEP_MIN_P,
+    STEP_NOTHING,
+    STEP_OTHER,
+    STEP_PENALTIES,
+    STEP_TEMP,
+    STEP_TOP_K,
+    SamplerHandle,
+    sampler_step,
+    step_kind,
+)
 
 import math
 from collections.abc import Mapping
@@ -48,6 +58,16 @@ cdef uint32_t seed_of(object seed) except? 0:
     return LLAMA_DEFAULT_SEED if seed is None else <uint32_t> integer("seed", seed, 0, UINT32_MAX - 1)
 
 
+cdef Sampler known(llama_sampler * ptr, step_kind kind, str label, int64_t count=0, float value=0):
+    """Own a sampler and remember what it does."""
+    cdef Sampler sampler = created(ptr)
+    cdef sampler_step step
+    step.label, step.count, step.value = label.encode(), count, value
+    step.kind = kind
+    sampler.remember(step)
+    return sampler
+
+
 @cython.no_gc_clear
 cdef class Sampler(SamplerHandle):
     """One step on the way from logits to a token: ``Sampler.top_k(40)``, ``Sampler.dist(seed=1)``, ….
@@ -61,7 +81,7 @@ cdef class Sampler(SamplerHandle):
     @staticmethod
     def greedy():
         """Take the most probable token. Wraps ``llama_sampler_init_greedy``."""
-        return created(llama_sampler_init_greedy())
+        return known(llama_sampler_init_greedy(), STEP_GREEDY, "greedy")
 
     @staticmethod
     def dist(seed=None):
@@ -82,7 +102,8 @@ cdef class Sampler(SamplerHandle):
         `k` = 0 leaves the whole vocabulary to the samplers behind, which then sort all of it: costly where the
         vocabulary is large. Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
         """
-        return created(llama_sampler_init_top_k(integer("k", k, 0, INT32_MAX)))
+        cdef int32_t c_k = integer("k", k, 0, INT32_MAX)
+        return known(llama_sampler_init_top_k(c_k), STEP_TOP_K if c_k else STEP_NOTHING, f"top_k({c_k})", c_k)
 
     @staticmethod
     def top_p(p, min_keep=1):
@@ -90,17 +111,22 @@ cdef class Sampler(SamplerHandle):
 
         Holtzman et al., arXiv:1904.09751.
         """
-        return created(llama_sampler_init_top_p(real("p", p, 0, 1), integer("min_keep", min_keep, 1, INT32_MAX)))
+        cdef float c_p = real("p", p, 0, 1)
+        return known(
+            llama_sampler_init_top_p(c_p, integer("min_keep", min_keep, 1, INT32_MAX)), STEP_OTHER, f"top_p({p:g})")
 
     @staticmethod
     def min_p(p, min_keep=1):
         """Keep tokens with at least `p` times the highest probability. Wraps ``llama_sampler_init_min_p``."""
-        return created(llama_sampler_init_min_p(real("p", p, 0, 1), integer("min_keep", min_keep, 1, INT32_MAX)))
+        cdef float c_p = real("p", p, 0, 1)
+        cdef int32_t c_keep = integer("min_keep", min_keep, 1, INT32_MAX)
+        return known(llama_sampler_init_min_p(c_p, c_keep), STEP_MIN_P, f"min_p({p:g})", c_keep, c_p)
 
     @staticmethod
     def temp(t):
         """Divide the logits by `t`; 0 keeps only the highest. Wraps ``llama_sampler_init_temp``."""
-        return created(llama_sampler_init_temp(real("t", t, 0)))
+        cdef float c_t = real("t", t, 0)
+        return known(llama_sampler_init_temp(c_t), STEP_TEMP, f"temp({t:g})", 0, c_t)
 
     @staticmethod
     def penalties(last_n=64, repeat=1.0, freq=0.0, present=0.0, n_vocab=None):
@@ -117,12 +143,15 @@ cdef class Sampler(SamplerHandle):
         n_vocab : int, optional
             Tokens of the vocabulary, for :meth:`Context.set_sampler`.
         """
+        cdef int size = 0 if n_vocab is None else integer("n_vocab", n_vocab, 1, INT32_MAX)
         # Smaller ones are zero in 32 bits, and a logit would be divided by it.
         repeat = real("repeat", repeat, FLOAT32_MIN)
         # The CPU sampler has no use for the size of the vocabulary.
-        cdef int size = 0 if n_vocab is None else integer("n_vocab", n_vocab, 1, INT32_MAX)
-        cdef Sampler sampler = created(llama_sampler_init_penalties(
-            size or INT32_MAX, integer("last_n", last_n, 0, 2**20), repeat, real("freq", freq), real("present", present)))
+        cdef int32_t c_last_n = integer("last_n", last_n, 0, 2**20)
+        cdef Sampler sampler = known(
+            llama_sampler_init_penalties(
+                size or INT32_MAX, c_last_n, repeat, real("freq", freq), real("present", present)),
+            STEP_PENALTIES, "penalties", c_last_n)
         sampler.n_vocab = size
         return sampler
 
@@ -138,16 +167,22 @@ cdef class Sampler(SamplerHandle):
             Tokens of the vocabulary, for :meth:`Context.set_sampler`.
         """
         cdef int size = 0 if n_vocab is None else integer("n_vocab", n_vocab, 1, INT32_MAX)
-        cdef Sampler sampler
         cdef vector[llama_logit_bias] items
         cdef llama_logit_bias item
+        cdef sampler_step step
+        cdef Sampler sampler
         if not isinstance(biases, Mapping):
             raise TypeError(f"logit_bias must be a mapping of tokens to numbers, not {type(biases).__name__}")
         for token, bias in dict(biases).items():
             item.token = integer("token", token, 0, size - 1 if size else INT32_MAX)
             item.bias = -INFINITY if bias == -math.inf else real(f"bias of token {token}", bias)
             items.push_back(item)
+            step.tokens.push_back(item.token)
         sampler = created(llama_sampler_init_logit_bias(size or INT32_MAX, <int32_t> items.size(), items.data()))
+        # llama.cpp adds both of two biases of one token, or one of them, as the candidates lie.
+        step.kind = STEP_BIAS if len(set(step.tokens)) == len(step.tokens) else STEP_OTHER
+        step.label = b"logit_bias"
+        sampler.remember(step)
         sampler.n_vocab = size
         return sampler
 
@@ -346,41 +381,3 @@ cdef class Sampler(SamplerHandle):
         from .sampler_grammar import grammar_lazy
 
         return grammar_lazy(vocab, grammar, root, trigger_patterns, trigger_tokens)
-
-    def sample(self, Context context not None, idx=-1):
-        """Choose a token from a row of logits and accept it. Does what ``llama_sampler_sample`` does.
-
-        Parameters
-        ----------
-        context : Context
-            Holds the logits of its last decode.
-        idx : int
-            Index in the batch, or from the end of the rows when negative.
-
-        Returns
-        -------
-        int
-
-        Raises
-        ------
-        ValueError
-            The row has no logits, no sampler in the chain selects a token, or nothing is left to select.
-        GrammarError
-            A grammar allows none of the tokens that are left.
-        """
-        cdef int32_t row = integer("idx", idx, -INT32_MAX, INT32_MAX)
-        cdef const float * logits
-        cdef llama_token token
-        context.enter()
-        try:
-            self.enter()
-            try:
-                logits = context.row(row)
-                with nogil:
-                    token = self.choose(logits, context.n_vocab)
-                    self.take(token)
-            finally:
-                self.leave()
-        finally:
-            context.leave()
-        return token

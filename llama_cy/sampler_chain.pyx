@@ -80,6 +80,7 @@ cdef class SamplerChain(Sampler):
                 if self.n_vocab and sampler.n_vocab:
                     sampler.fits(self.n_vocab)
                 llama_sampler_chain_add(self.ptr, sampler.ptr)
+                self.picker.plan.add(sampler.picker.plan)
                 sampler.moved = True
                 self.members.append(sampler)
                 died(SAMPLER)
@@ -95,19 +96,25 @@ cdef class SamplerChain(Sampler):
         cdef SamplerHandle member
         self.n_vocab = max([(<SamplerHandle> one).n_vocab for one in self.members], default=0)
         for member in self.members:
-            if member.lost:
-                self.lost = True
+            self.picker.lost |= member.picker.lost
+            self.custom |= member.custom
         return SamplerHandle.owned(self, self.ptr)
+
+    cdef bint composed(self) noexcept:
+        return True
 
     cdef int resemble(self, SamplerHandle other) except -1:
         cdef SamplerHandle member, twin
-        self.members = []
-        for member in (<SamplerChain> other).members:
+        cdef list members = (<SamplerChain> other).members
+        # A copy keeps its members, which somebody may hold.
+        for member in members[len(self.members):]:
             twin = type(member).__new__(type(member))
-            twin.resemble(member)
             twin.moved = True
             self.members.append(twin)
-        self.n_vocab = other.n_vocab
+        for member, twin in zip(members, self.members):
+            twin.resemble(member)
+        self.n_vocab, self.custom = other.n_vocab, other.custom
+        self.picker = other.picker
         return 0
 
     cdef int owned(self, llama_sampler * ptr) except -1:
@@ -174,9 +181,11 @@ cdef class SamplerChain(Sampler):
             member = self.members.pop(number)
             member.ptr = llama_sampler_chain_remove(self.ptr, number)
             member.moved = False
-            member.lost = self.lost and not member.grammars.empty()
+            member.picker.lost = self.picker.lost and member.picker.grammars.size()
             born(SAMPLER)
-            self.lost = False
+            self.picker.lost = self.custom = False
+            self.picker.plan.distrust(b"a sampler was taken out")
+            member.picker.plan.distrust(b"the sampler was in a chain")
             self.refresh()
         finally:
             self.leave()
@@ -185,7 +194,7 @@ cdef class SamplerChain(Sampler):
     cdef void forget(self) noexcept:
         cdef SamplerHandle member
         self.ptr = NULL
-        self.grammars.clear()
+        self.picker.grammars.clear()
         for member in self.members:
             member.forget()
 

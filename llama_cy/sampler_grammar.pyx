@@ -1,7 +1,6 @@
 """Samplers that look into a vocabulary."""
 
 from libc.stdint cimport int32_t
-from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport (
     import_llama_cy,

@@ -1,7 +1,7 @@
 """A native sampler: owned, used by one thread at a time, with what goes wrong in it as exceptions."""
 
 cimport cython
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int32_t, uint32_t
 from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -13,30 +13,34 @@ from llama cimport (
     llama_sampler_copy,
     llama_sampler_free,
     llama_sampler_get_seed,
-    llama_sampler_reset,
     llama_token,
-    llama_token_data,
 )
 
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
+from llama_cy.context cimport Context
 from llama_cy.lifetime cimport SAMPLER, born, died
 
 import sys
 from threading import get_ident
 
+import numpy as np
+
 from .checks import INT32_MAX, integer
 from .errors import ClosedError, ContextBusyError, GrammarError, LlamaError
+from .sampling_plan import SamplingPlan
 
 import_llama_cy()
 
-cdef extern from "kernels/sample.h" namespace "llama_cy" nogil:
-    int SAMPLE_OK, SAMPLE_UNSELECTED, SAMPLE_NOTHING_LEFT, SAMPLE_NOT_FINITE, SAMPLE_REFUSED
-    int sample_row(llama_sampler * sampler, const float * logits, int n_vocab, vector[llama_token_data] & candidates,
-                   llama_token & token, string & thrown) noexcept
-    int accept_token(
-        llama_sampler * sampler, const vector[llama_sampler *] & grammars, llama_token token, string & thrown) noexcept
+cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
+    int SAMPLE_OK, SAMPLE_NOTHING_LEFT, SAMPLE_REFUSED, SAMPLE_LOST, SAMPLE_THREW
+    int pick_token "llama_cy::choose" (token_picker & picker, llama_sampler * sampler, const float * logits, int32_t n,
+                                       llama_token & token, string & thrown) noexcept
+    int take_token "llama_cy::take" (
+        token_picker & picker, llama_sampler * sampler, llama_token token, string & thrown) noexcept
+
+cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     const char * sampler_name(const llama_sampler * sampler) except +
-    void find_grammars(llama_sampler * sampler, vector[llama_sampler *] & grammars) except +
+    vector[llama_sampler *] find_grammars(llama_sampler * sampler) except +
     void forget_pending(llama_sampler * sampler) except +
     bool can_clone(llama_sampler * sampler) except +
     bool same_kind(llama_sampler * a, llama_sampler * b) except +
@@ -73,20 +77,36 @@ cdef class SamplerHandle:
     """Owner of one ``llama_sampler *``; what a :class:`Sampler` is apart from its kinds."""
 
     cdef int own(self, llama_sampler * ptr) except -1:
+        cdef sampler_step step
         if ptr is NULL:
             raise LlamaError("llama.cpp could not create the sampler")
         self.ptr = ptr
         born(SAMPLER)
+        if not self.composed():
+            step.label = sampler_name(ptr)
+            self.picker.plan.add(step)
         return self.owned(ptr)
 
     cdef int owned(self, llama_sampler * ptr) except -1:
         """Look at what is inside; a chain also at its members."""
-        find_grammars(ptr, self.grammars)
+        self.picker.grammars = find_grammars(ptr)
         return 0
+
+    cdef int remember(self, sampler_step step) except -1:
+        # What has nothing to do is another sampler in llama.cpp, which says so in front of its name.
+        if sampler_name(self.ptr)[0] == b"?":
+            step.kind = STEP_NOTHING
+        self.picker.plan.only(step)
+        return 0
+
+    cdef bint composed(self) noexcept:
+        """Whether the plan is that of the samplers in it."""
+        return False
 
     cdef int resemble(self, SamplerHandle other) except -1:
         """Keep alive what another one keeps, whose clone this is to be."""
-        self.handle, self.kept, self.n_vocab = other.handle, other.kept, other.n_vocab
+        self.handle, self.kept, self.n_vocab, self.custom = other.handle, other.kept, other.n_vocab, other.custom
+        self.picker = other.picker
         return 0
 
     cdef llama_sampler * alive(self) except NULL:
@@ -125,7 +145,7 @@ cdef class SamplerHandle:
 
     cdef void forget(self) noexcept:
         self.ptr = NULL
-        self.grammars.clear()
+        self.picker.grammars.clear()
 
     def __dealloc__(self):
         if self.ptr is not NULL:
@@ -138,54 +158,43 @@ cdef class SamplerHandle:
             )
         return 0
 
-    cdef llama_token choose(self, const float * logits, int n_vocab) except? -1 nogil:
-        """Choose a token from a row of logits, without telling the samplers."""
+    cdef llama_token choose(self, const float * logits, int32_t n_vocab) except? -1 nogil:
+        """Choose a token from a row of logits and accept it."""
         cdef llama_token token = -1
         cdef int code
-        if self.n_vocab and self.n_vocab != n_vocab or self.lost:
+        if self.n_vocab and self.n_vocab != n_vocab:
             with gil:
                 self.fits(n_vocab)
-                raise GrammarError("a grammar took what it does not allow; reset() the sampler")
-        code = sample_row(self.ptr, logits, n_vocab, self.candidates, token, self.thrown)
+        code = pick_token(self.picker, self.ptr, logits, n_vocab, token, self.thrown)
         if code != SAMPLE_OK or n_failures:
             with gil:
-                self.failed(code, token)
+                self.failed(code, self.thrown)
+        self.take(token)
         return token
 
     cdef int take(self, llama_token token) except -1 nogil:
         """Tell the samplers that a token was chosen."""
-        cdef int code = accept_token(self.ptr, self.grammars, token, self.thrown)
+        cdef int code = take_token(self.picker, self.ptr, token, self.thrown)
         if code != SAMPLE_OK or n_failures:
             with gil:
-                if code > SAMPLE_REFUSED and not self.grammars.empty():
-                    self.lost = True
-                self.failed(code, token)
+                self.failed(code, self.thrown)
         return 0
 
-    cdef int failed(self, int code, llama_token token) except -1:
-        """Raise the exception for what `choose` or `take` came to, if it is one."""
+    cdef int failed(self, int code, bytes what) except -1:
+        """Raise the exception for what sampling came to, if it is one."""
         raise_failure()
         if code == SAMPLE_OK:
             return 0
-        if code == SAMPLE_UNSELECTED:
-            raise ValueError("no sampler selected a token; end the chain with greedy() or dist()")
-        if code == SAMPLE_NOT_FINITE:
-            raise ValueError("the model computed NaN or infinity for a logit; there is nothing to choose among")
-        if code == SAMPLE_NOTHING_LEFT:
-            if not self.grammars.empty():
-                raise GrammarError("the grammar allows none of the tokens that the samplers in front of it leave")
-            raise ValueError("the samplers rule out every token")
-        if code == SAMPLE_REFUSED:
-            raise GrammarError(f"the grammar does not allow token {token} here")
-        what = self.thrown.decode("utf-8", "replace")
-        if self.lost:
-            raise GrammarError(f"the grammar does not allow what triggered it; reset() the sampler: {what}")
-        raise LlamaError(f"llama.cpp could not sample: {what}")
+        text = what.decode("utf-8", "replace")
+        if code in (SAMPLE_REFUSED, SAMPLE_LOST) or code == SAMPLE_NOTHING_LEFT and self.picker.grammars.size():
+            raise GrammarError(text)
+        if code == SAMPLE_THREW:
+            raise LlamaError(f"llama.cpp could not sample: {text}")
+        raise ValueError(text)
 
     cdef int restart(self) except -1:
         with nogil:
-            llama_sampler_reset(self.ptr)
-        self.lost = False
+            self.picker.reset(self.ptr)
         if n_failures:
             raise_failure()
         return 0
@@ -270,12 +279,12 @@ cdef class SamplerHandle:
         try:
             if not can_clone(self.ptr):
                 raise LlamaError(f"the sampler {self.name!r} does not support cloning")
-            twin.resemble(self)
             with nogil:
                 ptr = llama_sampler_clone(self.ptr)
                 forget_pending(ptr)
-            twin.lost = self.lost
             twin.own(ptr)
+            twin.resemble(self)
+            twin.owned(ptr)
             if n_failures:
                 raise_failure()
         finally:
@@ -311,10 +320,99 @@ cdef class SamplerHandle:
                     forget_pending(self.ptr)
                 self.resemble(src)
                 self.owned(self.ptr)
-                self.lost = src.lost
                 if n_failures:
                     raise_failure()
             finally:
                 src.leave()
         finally:
             self.leave()
+
+    def sample(self, Context context not None, idx=-1):
+        """Choose a token from a row of logits and accept it. Does what ``llama_sampler_sample`` does.
+
+        Parameters
+        ----------
+        context : Context
+            Holds the logits of its last decode.
+        idx : int
+            Index in the batch, or from the end of the rows when negative.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            The row has no logits, no sampler in the chain selects a token, or nothing is left to select.
+        GrammarError
+            A grammar allows none of the tokens that are left.
+
+        Notes
+        -----
+        It is the token that llama.cpp's own loop over the whole vocabulary would choose, found in less time where
+        :attr:`plan` says so. Where logits tie exactly, llama.cpp's order is not defined, and either may be chosen.
+        """
+        cdef int32_t row = integer("idx", idx, -INT32_MAX, INT32_MAX)
+        cdef const float * logits
+        cdef llama_token token
+        context.enter()
+        try:
+            self.enter()
+            try:
+                logits = context.row(row)
+                with nogil:
+                    token = self.choose(logits, context.n_vocab)
+            finally:
+                self.leave()
+        finally:
+            context.leave()
+        return token
+
+    def sample_logits(self, row):
+        """Choose a token from logits of one's own and accept it, as :meth:`sample` does.
+
+        Parameters
+        ----------
+        row : numpy.ndarray
+            float32, shape ``(n_vocab,)``; it is not changed.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        ValueError
+            The row is empty or has a NaN or +inf, or no sampler in the chain selects a token.
+        """
+        cdef const float[::1] logits = logits_row("row", row)
+        cdef llama_token token
+        self.enter()
+        try:
+            with nogil:
+                token = self.choose(&logits[0], <int32_t> logits.shape[0])
+        finally:
+            self.leave()
+        return token
+
+    @property
+    def plan(self):
+        """How tokens are chosen: in one pass over the logits, or by llama.cpp alone; a :class:`SamplingPlan`."""
+        self.alive()
+        cdef vector[sampler_step] steps = self.picker.plan.steps()
+        cdef string reason = self.picker.plan.reason()
+        cdef size_t head = self.picker.plan.head() if self.picker.plan.one_pass() else 0
+        cdef size_t i
+        labels = tuple([steps[i].label.decode() for i in range(steps.size())])
+        return SamplingPlan(labels[:head], labels[head:], reason.decode())
+
+
+def logits_row(name, row):
+    """Return float32 logits as one contiguous row."""
+    array = np.asarray(row)
+    if array.dtype != np.float32:
+        raise TypeError(f"{name} must be float32, not {array.dtype}")
+    if array.ndim != 1 or not 0 < array.size <= INT32_MAX:
+        raise ValueError(f"{name} has shape {array.shape}; one row of at least one logit is expected")
+    return np.ascontiguousarray(array)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.child import check_output
 
 from .bases import write_bases
 from .draw import architectures, draw_recipe, known_keys
@@ -104,3 +105,10 @@ def test_a_death_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch, outco
     assert [bad["order"] for bad in findings.bad] == [5, 6]
     assert [bad["error"] for bad in findings.bad] == [error, error]
     assert outcome != "died" or error == signal.Signals.SIGABRT.name
+
+
+def test_memory_of_whoever_runs_the_campaign_is_not_the_mutants() -> None:
+    # Resident, since it is not zero: getrusage() of a child begins with the most that its parent ever had.
+    held = b"x" * 2**28
+    assert 2**20 < int(check_output("from fuzz.worker import resident; print(resident())")) < len(held)
+    assert int(check_output("from fuzz.worker import resident; b'x' * 2**28; print(resident())")) > 2**28

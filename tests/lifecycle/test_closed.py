@@ -107,12 +107,14 @@ ARGUMENTS = {
     "Sampler.accept": "1",
     "Sampler.copy": "llama_cy.Sampler.dist(2)",
     "Sampler.sample": "context",
+    "Sampler.sample_logits": "context.logits()",
     "SamplerChain.accept": "1",
     "SamplerChain.add": "llama_cy.Sampler.greedy()",
     "SamplerChain.copy": "llama_cy.sampling()",
     "SamplerChain.get": "0",
     "SamplerChain.remove": "0",
     "SamplerChain.sample": "context",
+    "SamplerChain.sample_logits": "context.logits()",
 }
 # What goes on working: the question itself, what was noted at creation, and making another.
 MAKERS = ("from_arrays", *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)))

@@ -140,7 +140,10 @@ class TestLazy:
         with pytest.raises(GrammarError, match="what triggered it"):
             list(loop)
         held = loop.tokens
-        assert context.memory.seq_pos_max() == len(context.vocab.tokenize("Once upon a time", add_special=True)) + len(held) - 1
+        assert (
+            context.memory.seq_pos_max()
+            == len(context.vocab.tokenize("Once upon a time", add_special=True)) + len(held) - 1
+        )
         with pytest.raises(GrammarError, match="reset"):
             chain.sample(context)
         chain.reset()
@@ -154,27 +157,34 @@ class TestLazy:
 class TestLives:
     def test_without_its_model(self) -> None:
         model = llama_cy.demo_model()
-        vocab = model.vocab
         yes = spelt(model, " yes")
-        makers = {"grammar": lambda: Sampler.grammar(vocab, YES_NO), "dry": lambda: Sampler.dry(vocab)}
-        samplers = {name: make() for name, make in makers.items()}
-        chain = SamplerChain(Sampler.grammar(vocab, YES_NO), Sampler.greedy())
-        twin = chain.clone()
+        samplers = [Sampler.grammar(model.vocab, YES_NO), Sampler.dry(model.vocab)]
+        chain = SamplerChain(Sampler.grammar(model.vocab, YES_NO), Sampler.greedy())
+        samplers.append(chain.clone())
+        before = llama_cy.live_objects()["model"]
         del chain
         model.close()
-        del model, vocab
-        makers.clear()
+        del model
         gc.collect()
-        assert llama_cy.live_objects()["model"] > 0
-        for sampler in (*samplers.values(), twin):
+        assert llama_cy.live_objects()["model"] == before
+        for sampler in samplers:
             assert feed(sampler, yes) == len(yes)
             sampler.reset()
             sampler.close()
+        del samplers, sampler
+        assert llama_cy.live_objects()["model"] == before - 1
 
     def test_clone_goes_on(self, demo: llama_cy.Model) -> None:
         yes = spelt(demo, " yes and no")
         grammar = 'root ::= " yes and no"'
-        for wrap in (lambda one: one, lambda one: SamplerChain(Sampler.top_k(5), one, Sampler.greedy())):
+
+        def alone(one: Sampler) -> Sampler:
+            return one
+
+        def in_a_chain(one: Sampler) -> Sampler:
+            return SamplerChain(Sampler.top_k(5), one, Sampler.greedy())
+
+        for wrap in (alone, in_a_chain):
             sampler = wrap(Sampler.grammar(demo.vocab, grammar))
             sampler.accept(yes[0])
             twin = sampler.clone()

@@ -125,7 +125,7 @@ class TestCopyRefuses:
             lambda: Sampler.top_k(5),
             lambda: SamplerChain(Sampler.dist(1)),
             lambda: SamplerChain(Sampler.dist(1), Sampler.top_k(1)),
-            lambda: SamplerChain(),
+            SamplerChain,
         ],
     )
     def test_other_kinds(self, other: Callable[[], Sampler]) -> None:

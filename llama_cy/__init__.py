@@ -24,6 +24,7 @@ except ImportError as error:
 from . import abort, log  # noqa: F401 - abort installs what an assert that fails calls
 from .adapter import LoraAdapter
 from .adapter_file import write_lora
+from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
@@ -31,6 +32,7 @@ from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, SamplerPerf, Timings
 from .context import Context
+from .context_pool import ContextPool
 from .control_vector import ControlVector
 from .devices import Device, devices
 from .embedding import Embedder
@@ -74,6 +76,7 @@ from .errors import (
     KVCacheFullError,
     LlamaError,
     ModelLoadError,
+    PoolTimeoutError,
     StateError,
 )
 from .lifetime import live_objects
@@ -93,6 +96,8 @@ from .vocab import Vocab
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncTextStream",
+    "AsyncTokenLoop",
     "AttentionType",
     "BackendError",
     "Batch",
@@ -103,6 +108,7 @@ __all__ = [
     "ContextBusyError",
     "ContextError",
     "ContextPerf",
+    "ContextPool",
     "ContextType",
     "ControlVector",
     "DecodeAborted",
@@ -131,6 +137,7 @@ __all__ = [
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
+    "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
     "Ranking",

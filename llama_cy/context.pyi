@@ -4,6 +4,7 @@ from typing import Literal, SupportsIndex
 from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
+from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .completion import Completion, ContextPerf
 from .control_vector import ControlVector
 from .cvec import _Vectors
@@ -94,6 +95,38 @@ class Context(Outputs):
         reuse: bool | Literal["exact"] = True,
     ) -> TextStream: ...
     def complete(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+    ) -> Completion: ...
+    def agenerate(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+    ) -> AsyncTokenLoop: ...
+    def astream(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+    ) -> AsyncTextStream: ...
+    async def acomplete(
         self,
         prompt: str | bytes | Iterable[SupportsIndex] | None,
         sampler: Sampler | None = None,

@@ -274,3 +274,24 @@ cdef class Context(Outputs):
         from .stream import TextStream
 
         return TextStream(self, prompt, sampler, **options).complete()
+
+    def agenerate(self, prompt, sampler=None, **options):
+        """Decode a prompt in a thread and return an asynchronous iterator of token ids; see :class:`AsyncTokenLoop`."""
+        from .async_stream import AsyncTokenLoop
+
+        return AsyncTokenLoop(self, prompt, sampler, **options)
+
+    def astream(self, prompt, sampler=None, **options):
+        """Decode a prompt in a thread and return an asynchronous iterator of text; see :class:`AsyncTextStream`."""
+        from .async_stream import AsyncTextStream
+
+        return AsyncTextStream(self, prompt, sampler, **options)
+
+    async def acomplete(self, prompt, sampler=None, **options):
+        """Decode a prompt and generate to the end in a thread, and return a :class:`Completion`.
+
+        Options as in :class:`TextStream`; a cancelled task ends it as :class:`AsyncTextStream` says.
+        """
+        from .async_stream import AsyncTextStream
+
+        return await AsyncTextStream(self, prompt, sampler, **options).complete()

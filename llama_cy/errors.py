@@ -86,5 +86,9 @@ class ContextBusyError(LlamaError):
     """The context or sampler is in use by another thread."""
 
 
+class PoolTimeoutError(LlamaError, TimeoutError):
+    """No context of a :class:`ContextPool` came back in time."""
+
+
 class BackendError(LlamaError):
     """A device that is not there, or that failed."""

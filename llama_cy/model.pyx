@@ -105,6 +105,17 @@ use_extra_bufts, no_host, load_mtp
         self.path = name
         self.vocab_only = load_params.c.vocab_only
 
+    @classmethod
+    async def load_async(cls, path, *, progress=None, **params):
+        """Load a model in a thread, while the event loop goes on; parameters as in :class:`Model`.
+
+        `progress` is called in that thread. A cancelled task ends the load; where the file is not trusted, the child
+        process comes to its end first.
+        """
+        from .async_load import load_in_thread
+
+        return await load_in_thread(cls, path, progress=progress, **params)
+
     cdef llama_model * ptr(self) except NULL:
         if self.handle is None:
             raise ClosedError("the model is closed")

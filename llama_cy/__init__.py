@@ -30,7 +30,7 @@ from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, Timings
+from .completion import Completion, ContextPerf, SamplerPerf, Timings
 from .context import Context
 from .context_pool import ContextPool
 from .control_vector import ControlVector
@@ -153,6 +153,7 @@ __all__ = [
     "RopeType",
     "Sampler",
     "SamplerChain",
+    "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
     "SplitMode",

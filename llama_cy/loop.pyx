@@ -140,7 +140,7 @@ cdef class TokenLoop:
             if not self.reuse:
                 context.history_epoch = 0
             self.reused = context.keep_prefix(self.prompt, self.exact)
-            self.sampler.picker.reset(self.sampler.ptr)
+            self.sampler.restart()
             try:
                 context.decode_tokens(self.prompt.data() + self.reused, <int> self.prompt.size() - self.reused)
             except DecodeAborted:

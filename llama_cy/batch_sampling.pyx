@@ -7,7 +7,8 @@ from llama cimport import_llama_cy, llama_sampler, llama_token
 
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
-from llama_cy.sampler cimport Sampler, token_picker
+from llama_cy.sampler cimport Sampler
+from llama_cy.sampler_handle cimport raise_failure, token_picker
 
 import numpy as np
 
@@ -23,6 +24,7 @@ cdef extern from "kernels/pick_rows.h" namespace "llama_cy" nogil:
         llama_sampler * sampler
         const float * logits
         llama_token token
+        int code
         string error
 
     size_t pick_rows(vector[row_task] &, int32_t, size_t, void (*)(int) noexcept nogil, int, void () noexcept nogil) except +
@@ -114,8 +116,12 @@ cdef object choose(list samplers, vector[row_task] & tasks, int32_t n_vocab, n_t
     for i in range(n):
         sampler = samplers[i]
         sampler.alive()
+        sampler.fits(n_vocab)
         if sampler.busy:
             raise ContextBusyError(f"chain {i} is in use by another thread")
+        if sampler.custom:
+            # What Python raises comes out of the thread that it runs in.
+            threads = 1
     for i in range(n):
         sampler = samplers[i]
         sampler.busy = True
@@ -126,8 +132,9 @@ cdef object choose(list samplers, vector[row_task] & tasks, int32_t n_vocab, n_t
     finally:
         for i in range(n):
             (<Sampler> samplers[i]).busy = False
+    raise_failure()
     if failed < tasks.size():
-        raise ValueError(f"row {failed}: {tasks[failed].error.decode('utf-8', 'replace')}")
+        (<Sampler> samplers[failed]).failed(tasks[failed].code, f"row {failed}: ".encode() + tasks[failed].error)
     for i in range(n):
         tokens[i] = tasks[i].token
     return result

@@ -79,6 +79,21 @@ class ContextPerf(NamedTuple):
     n_reused: int
 
 
+class SamplerPerf(NamedTuple):
+    """What a chain did since it was made or :meth:`SamplerChain.perf_reset` was called: ``llama_perf_sampler_data``.
+
+    Attributes
+    ----------
+    t_sample : float
+        Seconds in its samplers. 0.0 unless the chain has ``no_perf=False``.
+    n_sample : int
+        Tokens that it accepted.
+    """
+
+    t_sample: float
+    n_sample: int
+
+
 @dataclass(frozen=True)
 class Completion:
     """A generation that ran to its end.

@@ -62,7 +62,16 @@ class InvalidBatchError(DecodeError, ValueError):
 
 
 class GrammarError(LlamaError, ValueError):
-    """A grammar that can't be parsed, or a token that it does not allow."""
+    """A grammar that can't be parsed, or a token that it does not allow.
+
+    Attributes
+    ----------
+    line, column : int or None
+        Where the grammar is wrong, from 1.
+    """
+
+    line: int | None = None
+    column: int | None = None
 
 
 class StateError(LlamaError, ValueError):

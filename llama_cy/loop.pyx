@@ -140,7 +140,7 @@ cdef class TokenLoop:
             if not self.reuse:
                 context.history_epoch = 0
             self.reused = context.keep_prefix(self.prompt, self.exact)
-            self.sampler.picker.reset(self.sampler.ptr)
+            self.sampler.restart()
             try:
                 context.decode_prompt(self.prompt, self.reused)
             except DecodeAborted:

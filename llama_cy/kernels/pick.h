@@ -4,12 +4,14 @@
 #include "llama_cy_api.h"
 #include "plan.h"
 #include "row.h"
+#include "sample_error.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace llama_cy {
@@ -17,17 +19,24 @@ namespace llama_cy {
 class token_picker {
   public:
     sampling_plan plan;
+    // Those that may refuse a token, and whether one is beyond repair.
+    std::vector<llama_sampler *> grammars;
+    bool lost = false;
 
     token_picker() = default;
     // A copy is another sampler in the same state; what it works with is its own.
-    token_picker(const token_picker & other) : plan(other.plan) {}
+    token_picker(const token_picker & other) : plan(other.plan), lost(other.lost) {}
     token_picker & operator=(const token_picker & other) {
         plan = other.plan;
+        lost = other.lost;
         return *this;
     }
 
     // Returns LLAMA_TOKEN_NULL when no sampler selected a token.
     llama_token pick(llama_sampler * sampler, const float * logits, int32_t n) {
+        if (lost) {
+            throw sample_error(SAMPLE_LOST, "a grammar took what it does not allow; reset() the sampler");
+        }
         if (!plan.one_pass() || !survivors(logits, static_cast<size_t>(n))) {
             everything(logits, n);
         }
@@ -36,17 +45,46 @@ class token_picker {
         if (array.selected < 0 || array.selected >= (int64_t) array.size) {
             return LLAMA_TOKEN_NULL;
         }
-        return array.data[array.selected].id;
+        const llama_token_data & selected = array.data[array.selected];
+        if (selected.logit == -std::numeric_limits<float>::infinity()) {
+            throw sample_error(SAMPLE_NOTHING_LEFT, grammars.empty() ? "the samplers rule out every token"
+                : "the grammar allows none of the tokens that the other samplers leave");
+        }
+        return selected.id;
+    }
+
+    // A grammar that accepts what it does not allow is beyond repair, so it is asked first.
+    void check(llama_token token) const {
+        for (llama_sampler * grammar : grammars) {
+            llama_token_data candidate = {token, 0.0f, 0.0f};
+            llama_token_data_array array = {&candidate, 1, -1, false};
+            llama_sampler_apply(grammar, &array);
+            if (candidate.logit == -std::numeric_limits<float>::infinity()) {
+                const std::string what = "the grammar does not allow token " + std::to_string(token) + " here";
+                throw sample_error(SAMPLE_REFUSED, what.c_str());
+            }
+        }
     }
 
     void accept(llama_sampler * sampler, llama_token token) {
-        llama_sampler_accept(sampler, token);
+        check(token);
+        try {
+            llama_sampler_accept(sampler, token);
+        } catch (const std::exception & error) {
+            if (grammars.empty()) {
+                throw;
+            }
+            lost = true;
+            const std::string what = "the grammar does not allow what triggered it; reset() the sampler: ";
+            throw sample_error(SAMPLE_LOST, (what + error.what()).c_str());
+        }
         plan.recent.push(token);
     }
 
     void reset(llama_sampler * sampler) {
         llama_sampler_reset(sampler);
         plan.recent.clear();
+        lost = false;
     }
 
   private:
@@ -167,5 +205,19 @@ class token_picker {
     std::vector<llama_token_data> candidates_;
     std::vector<int32_t> touched_;
 };
+
+inline sample_code choose(token_picker & picker, llama_sampler * sampler, const float * logits, int32_t n,
+                          llama_token & token, std::string & thrown) {
+    return sample_caught(thrown, [&] {
+        token = picker.pick(sampler, logits, n);
+        if (token == LLAMA_TOKEN_NULL) {
+            throw sample_error(SAMPLE_UNSELECTED, "no sampler selected a token; end the chain with greedy() or dist()");
+        }
+    });
+}
+
+inline sample_code take(token_picker & picker, llama_sampler * sampler, llama_token token, std::string & thrown) {
+    return sample_caught(thrown, [&] { picker.accept(sampler, token); });
+}
 
 }  // namespace llama_cy

@@ -16,6 +16,7 @@ struct row_task {
     llama_sampler * sampler;
     const float * logits;
     llama_token token;
+    int code;
     std::string error;
 };
 
@@ -24,15 +25,9 @@ typedef void (*guard_function)(int);
 typedef void (*unguard_function)();
 
 inline void pick_row(row_task & task, int32_t n_vocab) {
-    try {
-        task.token = task.picker->pick(task.sampler, task.logits, n_vocab);
-        if (task.token == LLAMA_TOKEN_NULL) {
-            task.error = "no sampler selected a token; end the chain with greedy() or dist()";
-        }
-    } catch (const std::exception & error) {
-        task.error = error.what();
-    } catch (...) {
-        task.error = "an exception of no known type";
+    task.code = choose(*task.picker, task.sampler, task.logits, n_vocab, task.token, task.error);
+    if (task.code == SAMPLE_OK) {
+        task.code = sample_caught(task.error, [&] { task.picker->check(task.token); });
     }
 }
 
@@ -60,14 +55,18 @@ inline size_t pick_rows(std::vector<row_task> & tasks, int32_t n_vocab, size_t n
         helper.join();
     }
     for (size_t i = 0; i < tasks.size(); ++i) {
-        if (!tasks[i].error.empty()) {
+        if (tasks[i].code != SAMPLE_OK) {
             return i;
         }
     }
-    for (row_task & task : tasks) {
-        task.picker->accept(task.sampler, task.token);
+    size_t failed = tasks.size();
+    for (size_t i = 0; i < tasks.size(); ++i) {
+        tasks[i].code = take(*tasks[i].picker, tasks[i].sampler, tasks[i].token, tasks[i].error);
+        if (tasks[i].code != SAMPLE_OK) {
+            failed = std::min(failed, i);
+        }
     }
-    return tasks.size();
+    return failed;
 }
 
 }  // namespace llama_cy

@@ -123,3 +123,8 @@ class Completion:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        from .notebook import completion_html
+
+        return completion_html(self)

@@ -83,6 +83,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> TokenLoop: ...
     def stream(
         self,
@@ -95,6 +96,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> TextStream: ...
     def complete(
         self,
@@ -107,6 +109,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Completion: ...
     def agenerate(
         self,
@@ -118,6 +121,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> AsyncTokenLoop: ...
     def astream(
         self,
@@ -130,6 +134,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> AsyncTextStream: ...
     async def acomplete(
         self,
@@ -142,4 +147,5 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Completion: ...

@@ -10,7 +10,9 @@ from llama cimport (
     llama_model,
     llama_model_has_encoder,
     llama_model_is_diffusion,
+    llama_model_is_hybrid,
     llama_model_is_recurrent,
+    llama_model_n_swa,
     llama_n_batch,
     llama_n_ctx,
     llama_n_ctx_seq,
@@ -143,6 +145,8 @@ cdef class Context(Outputs):
         # With learned positions, one beyond the table would be read out of bounds.
         learned = self.arch in LEARNED_POSITIONS
         self.n_pos_max = model.n_ctx_train if learned else INT32_MAX
+        self.forgets = llama_model_is_recurrent(weights) or llama_model_is_hybrid(weights) or (
+            llama_model_n_swa(weights) > 0 and not settings.c.swa_full)
         self.bounded = self.mem is not NULL and not llama_model_is_recurrent(weights)
         self.attach(Threadpool(settings.c.n_threads, poll=settings.poll),
                     Threadpool(settings.c.n_threads_batch, poll=settings.poll)

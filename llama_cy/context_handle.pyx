@@ -19,7 +19,7 @@ from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.abort_callback cimport AbortCallback, on_abort
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
+from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died, forks
 from llama_cy.threadpool cimport Threadpool
 
 import time
@@ -46,6 +46,7 @@ cdef class ContextHandle:
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1:
         self.ptr = ptr
         self.handle = handle
+        self.forks = forks()
         born(CONTEXT)
         close_at_exit(self, 0)
         return 0
@@ -57,8 +58,38 @@ cdef class ContextHandle:
         return self.ptr
 
     cdef int enter(self) except -1:
+        self.enter_unsettled()
+        if self.ahead is not NULL or self.unsettled:
+            try:
+                self.halt()
+                self.settle()
+            except BaseException:
+                self.leave()
+                raise
+        return 0
+
+    cdef int settle(self) except -1:
+        """Bring the memory back to what the caller of a loop saw."""
+        return 0
+
+    cdef void halt(self) noexcept:
+        """End the thread that decodes ahead."""
+        cdef decoding_ahead * ahead = self.ahead
+        if ahead is not NULL:
+            with nogil:
+                ahead.stop()
+            self.ahead = NULL
+            self.unsettled = ahead.beyond()
+
+    cdef bint forked(self) noexcept:
+        """Whether this is a child of the process that made it, whose threads are not here."""
+        return self.forks != forks()
+
+    cdef int enter_unsettled(self) except -1:
         check_exit()
         self.alive()
+        if self.forked():
+            raise ContextError("the context was made before this process was forked, and its threads are not here")
         if self.busy:
             raise ContextBusyError("the context is in use by another thread")
         if self.broken:
@@ -78,10 +109,12 @@ cdef class ContextHandle:
 
     cdef void release(self) noexcept:
         cdef llama_context * ptr = self.ptr
+        self.halt()
         self.ptr = NULL
         if ptr is not NULL:
-            with nogil:
-                llama_free(ptr)
+            if not self.forked():
+                with nogil:
+                    llama_free(ptr)
             died(CONTEXT)
         self.pool = self.pool_batch = self.retired = None
         self.watch = None
@@ -109,7 +142,7 @@ cdef class ContextHandle:
         # A daemon thread may be decoding; it gets a moment to notice, and nothing is freed under it.
         self.cancelled.store(True)
         deadline = time.monotonic() + 2
-        while self.busy and time.monotonic() < deadline:
+        while self.busy and not self.forked() and time.monotonic() < deadline:
             time.sleep(0.001)
         # Nothing reads a view any more, and a GPU's teardown would abort on a context that is left.
         if not self.busy:
@@ -128,7 +161,10 @@ cdef class ContextHandle:
         if self.ptr is NULL:
             return
         self.broken = False
-        self.enter()
+        if self.forked():
+            self.release()
+            return
+        self.enter_unsettled()
         try:
             self.check_exports("close the context")
             self.release()

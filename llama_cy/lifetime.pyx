@@ -1,6 +1,7 @@
 """Count native objects, and close the living ones before the process's static destructors run."""
 
 import atexit
+import os
 import time
 import weakref
 
@@ -65,6 +66,22 @@ cdef int check_exit() except -1:
         raise SystemExit
     return 0
 
+
+cdef int n_forks = 0
+
+
+cdef int forks() noexcept nogil:
+    """Count the forks between the first process and this one: threads of before are not here."""
+    return n_forks
+
+
+def _forked():
+    global n_forks
+    n_forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 cdef int working = 0
 

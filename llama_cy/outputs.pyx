@@ -76,9 +76,9 @@ cdef class Outputs(PrefixKeeper):
         cdef const float * values = NULL
         self.check_logits()
         # From behind, llama.cpp would count rows that a failed decode never filled.
-        if self.shows_kept:
+        if self.shown is not NULL:
             if i in (0, -1):
-                values = self.kept_logits.data()
+                values = self.shown
         elif self.n_rows:
             with nogil:
                 values = llama_get_logits_ith(self.ptr, i)
@@ -135,8 +135,8 @@ cdef class Outputs(PrefixKeeper):
         self.enter()
         try:
             self.check_logits()
-            if self.shows_kept:
-                values = self.kept_logits.data()
+            if self.shown is not NULL:
+                values = self.shown
             elif self.n_rows:
                 with nogil:
                     values = llama_get_logits(self.ptr)

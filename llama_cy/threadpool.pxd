@@ -2,6 +2,7 @@ from ggml cimport ggml_threadpool, ggml_threadpool_params
 
 
 cdef class Threadpool:
+    cdef int forks
     cdef ggml_threadpool * ptr
     cdef ggml_threadpool_params params
     cdef readonly int n_threads

@@ -5,7 +5,7 @@ from ggml cimport ggml_sched_priority, ggml_threadpool_params_default
 from ggml_cpu cimport ggml_threadpool_free, ggml_threadpool_new
 from llama cimport import_llama_cy
 
-from llama_cy.lifetime cimport THREADPOOL, born, died
+from llama_cy.lifetime cimport THREADPOOL, born, died, forks, forks
 
 import os
 import sys
@@ -118,6 +118,7 @@ cdef class Threadpool:
         if self.ptr is NULL:
             raise MemoryError(f"a pool of {self.n_threads} threads could not be created")
         born(THREADPOOL)
+        self.forks = forks()
 
     cdef int create(self) except -1:
         check_priority(self.prio)
@@ -147,8 +148,10 @@ cdef class Threadpool:
 
     def __dealloc__(self):
         if self.ptr is not NULL:
-            with nogil:
-                ggml_threadpool_free(self.ptr)
+            # In a forked child there are no threads to end, and waiting for them would take forever.
+            if self.forks == forks():
+                with nogil:
+                    ggml_threadpool_free(self.ptr)
             self.ptr = NULL
             died(THREADPOOL)
 

@@ -28,6 +28,7 @@ from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
+from .candidates import Candidates
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, SamplerPerf, Timings
@@ -102,6 +103,7 @@ __all__ = [
     "BackendError",
     "Batch",
     "BatchExt",
+    "Candidates",
     "ClosedError",
     "Completion",
     "Context",

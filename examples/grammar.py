@@ -2,15 +2,16 @@
 
 import llama_cy
 
-LIST = r"""
-root ::= item{2,4}
-item ::= "- " [A-Z] [a-z ]{3,30} "\n"
+STORY = r"""
+root ::= sentence{3}
+sentence ::= " The " animal " " ("ran" | "went" | "looked") " " ("to" | "at") " the " [a-z]{3,6} "."
+animal ::= "little "? ("cat" | "dog" | "bird")
 """
 
 with llama_cy.demo_model() as model, model.context(n_ctx=256) as context:
-    grammar = llama_cy.Sampler.grammar(model.vocab, LIST)
+    grammar = llama_cy.Sampler.grammar(model.vocab, STORY)
     with llama_cy.SamplerChain(grammar, llama_cy.Sampler.temp(0.7), llama_cy.Sampler.dist(seed=4)) as chain:
-        print(context.complete("Tim likes many things:\n", chain, max_tokens=120))
+        print(context.complete("Once upon a time there were three animals.", chain, max_tokens=120))
     try:
         llama_cy.Sampler.grammar(model.vocab, 'root ::= animal "."\nanimal ::= "cat" |\n  [z-a]')
     except llama_cy.GrammarError as error:

@@ -24,8 +24,8 @@ class Candidates:
     Attributes
     ----------
     data : numpy.ndarray
-        The fields ``id`` (int32), ``logit`` (float32) and ``p`` (float32), shape ``(n,)``; to write to, or to put another
-        array of the kind in its place.
+        The fields ``id`` (int32), ``logit`` (float32) and ``p`` (float32), shape ``(n,)``; to write to, or to put
+        another array of the kind in its place.
     selected : int or None
         Index of the token that was chosen.
     sorted : bool
@@ -57,7 +57,7 @@ class Candidates:
 
     @property
     def logits(self) -> npt.NDArray[np.float32]:
-        """The logits: the field ``logit`` of :attr:`data`. Who changes their order must set :attr:`sorted` to False."""
+        """The logits: the field ``logit`` of :attr:`data`. Who changes their order sets :attr:`sorted` to False."""
         return self.data["logit"]
 
     @property

@@ -31,12 +31,13 @@ from .batch_sampling import sample_rows
 from .candidates import Candidates
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, SamplerPerf, Timings
+from .completion import Completion, ContextPerf, SamplerPerf, Timings, TokenLogprob
 from .context import Context
 from .context_pool import ContextPool
 from .control_vector import ControlVector
 from .devices import Device, devices
 from .embedding import Embedder
+from .engine import Engine, InferenceBackend, engines, load, load_async
 from .enums import (
     AttentionType,
     ContextType,
@@ -81,9 +82,11 @@ from .errors import (
     StateError,
 )
 from .lifetime import live_objects
+from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
+from .numpy_engine import NumpyEngine
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
@@ -118,14 +121,17 @@ __all__ = [
     "Device",
     "DeviceType",
     "Embedder",
+    "Engine",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
     "GGUFType",
     "GrammarError",
+    "InferenceBackend",
     "InvalidBatchError",
     "KVCacheFullError",
     "LazyMode",
+    "LlamaCppEngine",
     "LlamaError",
     "LoadMode",
     "LogLevel",
@@ -136,6 +142,7 @@ __all__ = [
     "ModelLoadError",
     "ModelMetaKey",
     "NumaStrategy",
+    "NumpyEngine",
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
@@ -160,6 +167,7 @@ __all__ = [
     "Threadpool",
     "Timings",
     "TokenAttr",
+    "TokenLogprob",
     "TokenLoop",
     "TokenType",
     "Version",
@@ -170,9 +178,12 @@ __all__ = [
     "demo_model",
     "demo_model_path",
     "devices",
+    "engines",
     "from_capsule",
     "get_include",
     "live_objects",
+    "load",
+    "load_async",
     "log",
     "sample_rows",
     "sampling",

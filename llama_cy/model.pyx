@@ -63,7 +63,7 @@ cdef class Model:
         any other number than 0 without a GPU is a BackendError.
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
-        True draws a bar (needs the ``progress`` extra).
+        True draws a bar (needs the ``progress`` extra, except in a notebook).
     trusted : bool
         False for a file from anywhere: it is loaded and used a little in a child process first, on the CPU and with bounds
         on time and memory, and only then here; `check_tensors` is on. That takes as long as a second load. Whether True
@@ -152,6 +152,11 @@ use_extra_bufts, no_host, load_mtp
 
     def __repr__(self):
         return f"<Model {self.path!r}: {self.desc}>" if self else f"<Model {self.path!r}, closed>"
+
+    def _repr_html_(self):
+        from .notebook import model_html
+
+        return model_html(self)
 
     def context(self, **params):
         """Create a :class:`Context`; parameters as there."""

@@ -13,7 +13,7 @@ from .completion import Completion
 
 import_llama_cy()
 
-cdef int64_t SIGNAL_INTERVAL_US = 20_000
+cdef int64_t SIGNAL_INTERVAL_US = 5_000
 
 
 cdef class TextStream:
@@ -24,7 +24,7 @@ cdef class TextStream:
 
     Parameters
     ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse, logprobs
         As in :class:`TokenLoop`.
     stop : str or iterable of str
         Texts that end the stream and are not handed out, wherever token boundaries fall.
@@ -131,7 +131,8 @@ cdef class TextStream:
         self.text.take(self.text.size())
         text = PyUnicode_DecodeUTF8(self.waiting.data(), self.waiting.size(), b"replace")
         self.waiting.clear()
-        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused)
+        return Completion(
+            text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused, self.loop.logprobs)
 
     def cancel(self):
         """End the stream, from any thread; the memory stays at the last token handed out."""
@@ -164,6 +165,11 @@ cdef class TextStream:
     def tokens(self):
         """The tokens generated so far, a list of int."""
         return self.loop.tokens
+
+    @property
+    def logprobs(self):
+        """What was noted of the tokens so far, as in :attr:`TokenLoop.logprobs`."""
+        return self.loop.logprobs
 
     @property
     def timings(self):

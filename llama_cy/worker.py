@@ -87,18 +87,23 @@ def _serve(orders: SimpleQueue[Callable[[], None] | None]) -> None:
 
 def _carry_out(context: contextvars.Context, work: Callable[[], Any], done: asyncio.Future[Any]) -> None:
     """Run the work, and hand its outcome to the event loop; one that was closed meanwhile wants it no more."""
+    # In a box that the receiver empties, so that nothing is kept alive here.
+    box: list[Any] = []
     deliver: Callable[[Any], None]
     try:
-        outcome, deliver = context.run(work), done.set_result
+        box.append(context.run(work))
+        deliver = done.set_result
     except StopIteration as error:
         # A future refuses it.
-        outcome, deliver = RuntimeError(f"StopIteration: {error.value}"), done.set_exception
+        box.append(RuntimeError(f"StopIteration: {error.value}"))
+        deliver = done.set_exception
     except BaseException as error:
-        outcome, deliver = error, done.set_exception
+        box.append(error)
+        deliver = done.set_exception
     with suppress(RuntimeError):
-        done.get_loop().call_soon_threadsafe(_settle, done, deliver, outcome)
+        done.get_loop().call_soon_threadsafe(_settle, done, deliver, box)
 
 
-def _settle(done: asyncio.Future[Any], deliver: Callable[[Any], None], outcome: Any) -> None:
+def _settle(done: asyncio.Future[Any], deliver: Callable[[Any], None], box: list[Any]) -> None:
     if not done.done():
-        deliver(outcome)
+        deliver(box.pop())

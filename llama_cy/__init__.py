@@ -28,9 +28,10 @@ from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
+from .candidates import Candidates
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, SamplerPerf, Timings
+from .completion import Completion, ContextPerf, SamplerPerf, Timings, TokenLogprob
 from .context import Context
 from .context_pool import ContextPool
 from .control_vector import ControlVector
@@ -105,6 +106,7 @@ __all__ = [
     "BackendError",
     "Batch",
     "BatchExt",
+    "Candidates",
     "ClosedError",
     "Completion",
     "Context",
@@ -165,6 +167,7 @@ __all__ = [
     "Threadpool",
     "Timings",
     "TokenAttr",
+    "TokenLogprob",
     "TokenLoop",
     "TokenType",
     "Version",

@@ -82,6 +82,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> TokenLoop: ...
     def stream(
         self,
@@ -93,6 +94,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> TextStream: ...
     def complete(
         self,
@@ -104,6 +106,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> Completion: ...
     def agenerate(
         self,
@@ -114,6 +117,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> AsyncTokenLoop: ...
     def astream(
         self,
@@ -125,6 +129,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> AsyncTextStream: ...
     async def acomplete(
         self,
@@ -136,4 +141,5 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> Completion: ...

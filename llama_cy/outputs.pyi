@@ -3,9 +3,9 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .decoder import Decoder
+from .prefix import PrefixKeeper
 
-class Outputs(Decoder):
+class Outputs(PrefixKeeper):
     @property
     def causal_attn(self) -> bool: ...
     def logits(self, i: SupportsIndex = -1) -> npt.NDArray[np.float32]: ...

@@ -21,7 +21,7 @@ from llama cimport (
     llama_set_embeddings,
 )
 
-from llama_cy.decoder cimport Decoder
+from llama_cy.prefix cimport PrefixKeeper
 
 import numpy as np
 
@@ -41,7 +41,7 @@ cdef object copied(const float * values, Py_ssize_t n):
 
 
 @cython.no_gc_clear
-cdef class Outputs(Decoder):
+cdef class Outputs(PrefixKeeper):
     """What a :class:`Context` gives of its computations."""
 
     cdef int check_fresh(self) except -1:
@@ -76,7 +76,10 @@ cdef class Outputs(Decoder):
         cdef const float * values = NULL
         self.check_logits()
         # From behind, llama.cpp would count rows that a failed decode never filled.
-        if self.n_rows:
+        if self.shows_kept:
+            if i in (0, -1):
+                values = self.kept_logits.data()
+        elif self.n_rows:
             with nogil:
                 values = llama_get_logits_ith(self.ptr, i)
         if values is NULL:
@@ -132,7 +135,9 @@ cdef class Outputs(Decoder):
         self.enter()
         try:
             self.check_logits()
-            if self.n_rows:
+            if self.shows_kept:
+                values = self.kept_logits.data()
+            elif self.n_rows:
                 with nogil:
                     values = llama_get_logits(self.ptr)
             return copied(values, <Py_ssize_t> self.n_rows * self.n_vocab).reshape(self.n_rows, self.n_vocab)

@@ -33,9 +33,10 @@ class Environment:
     def run(self, *command: str | Path, cwd: Path) -> str:
         # Tools such as cmake lie beside the Python that runs the tests.
         path = os.pathsep.join([str(self.python.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+        settings = {"PATH": path, "CMAKE_GENERATOR": "Ninja", "CFLAGS": "-O0", "PYTHONNOUSERSITE": "1"}
         done = subprocess.run(
             [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, timeout=280,
-            env=os.environ | {"PATH": path, "CMAKE_GENERATOR": "Ninja", "PYTHONNOUSERSITE": "1", "CFLAGS": "-O0"} | dict(self.environ),
+            env=os.environ | settings | dict(self.environ),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout

@@ -28,6 +28,7 @@ from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
 from .batch_sampling import sample_rows
+from .candidates import Candidates
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
 from .completion import Completion, ContextPerf, SamplerPerf, Timings, TokenLogprob
@@ -105,6 +106,7 @@ __all__ = [
     "BackendError",
     "Batch",
     "BatchExt",
+    "Candidates",
     "ClosedError",
     "Completion",
     "Context",

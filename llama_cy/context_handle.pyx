@@ -75,11 +75,20 @@ cdef class ContextHandle:
     cdef void halt(self) noexcept:
         """End the thread that decodes ahead."""
         cdef decoding_ahead * ahead = self.ahead
-        if ahead is not NULL:
+        # A loop may go while nobody else uses the context, and nobody may begin to until its thread is gone.
+        cdef bint idle = not self.busy
+        if ahead is NULL:
+            return
+        if not self.forked():
+            self.busy = True
             with nogil:
                 ahead.stop()
+            if idle:
+                self.busy = False
+        # Another thread may have done it, and freed it, meanwhile.
+        if self.ahead == ahead:
+            self.unsettled = not self.forked() and ahead.beyond()
             self.ahead = NULL
-            self.unsettled = ahead.beyond()
 
     cdef bint forked(self) noexcept:
         """Whether this is a child of the process that made it, whose threads are not here."""

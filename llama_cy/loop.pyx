@@ -276,6 +276,9 @@ cdef class TokenLoop:
             if self.context.ahead == <decoding_ahead *> runner:
                 self.context.halt()
             self.runner = NULL
+            if self.context.forked():
+                # Its locks belong to a thread that is not here.
+                return
             with nogil:
                 del runner
 

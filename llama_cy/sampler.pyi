@@ -1,8 +1,9 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import SupportsIndex
 
 from typing_extensions import Never
 
+from .candidates import Candidates
 from .sampler_handle import SamplerHandle
 from .vocab import Vocab
 
@@ -65,3 +66,5 @@ class Sampler(SamplerHandle):
         trigger_patterns: Iterable[str] = (),
         trigger_tokens: Iterable[SupportsIndex] = (),
     ) -> Sampler: ...
+    @staticmethod
+    def init(sampler: Callable[[Candidates], object] | object, ctx: object = None) -> Sampler: ...

@@ -381,3 +381,26 @@ cdef class Sampler(SamplerHandle):
         from .sampler_grammar import grammar_lazy
 
         return grammar_lazy(vocab, grammar, root, trigger_patterns, trigger_tokens)
+
+    @staticmethod
+    def init(sampler, ctx=None):
+        """Make a sampler of one's own, in Python or C. Wraps ``llama_sampler_init``.
+
+        Parameters
+        ----------
+        sampler : callable, object or PyCapsule
+            A function that is called with the :class:`Candidates` and changes them; or an object with a method `apply`
+            that is, and with `accept(token)`, `reset()`, `clone()` and `name` if it wants to. Without `clone` it is copied
+            deeply. Or a capsule called ``llama_cy.llama_sampler_i`` with a C function table.
+        ctx : PyCapsule, optional
+            Called ``llama_cy.llama_sampler_context_t``: what the function table gets as its context. Both capsules stay
+            alive with the sampler.
+
+        Notes
+        -----
+        What Python raises comes out of the call that sampled, accepted, reset or cloned. `apply` gets a copy, which may be
+        kept; it runs once for each token, with the GIL.
+        """
+        from .sampler_custom import init
+
+        return init(sampler, ctx)

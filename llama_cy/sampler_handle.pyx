@@ -328,6 +328,17 @@ cdef class SamplerHandle:
         finally:
             self.leave()
 
+    def apply(self, candidates):
+        """Let the sampler change candidates, without accepting one. Wraps ``llama_sampler_apply``.
+
+        Parameters
+        ----------
+        candidates : Candidates
+        """
+        from .sampler_custom import apply
+
+        apply(self, candidates)
+
     def sample(self, Context context not None, idx=-1):
         """Choose a token from a row of logits and accept it. Does what ``llama_sampler_sample`` does.
 

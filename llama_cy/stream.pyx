@@ -3,7 +3,6 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t
-from libcpp.string cimport string
 from llama cimport import_llama_cy, llama_time_us, llama_token_to_piece
 
 from llama_cy.loop cimport ENDED, PENDING, RUNNING, STOP, TOKEN, TokenLoop
@@ -71,6 +70,11 @@ cdef class TextStream:
     def __next__(self):
         cdef Step step = TOKEN
         cdef size_t size
+        if not self.waiting.empty() and not self.loop.closed:
+            self.loop.check_idle()
+            text = PyUnicode_DecodeUTF8(self.waiting.data(), self.waiting.size(), b"replace")
+            self.waiting.clear()
+            return text
         if self.loop.reason != RUNNING:
             self.loop.check_idle()
             if self.loop.closed or not self.text.size():
@@ -102,10 +106,10 @@ cdef class TextStream:
         Returns
         -------
         Completion
-            With all the text that was not handed out before.
+            With all the text that was not handed out before. What was generated before an exception stays for the next
+            call, or for the iterator.
         """
         cdef Step step = TOKEN
-        cdef string out
         cdef size_t size
         cdef int64_t begin
         if self.loop.reason == RUNNING:
@@ -118,15 +122,16 @@ cdef class TextStream:
                         while step == TOKEN and llama_time_us() - begin < SIGNAL_INTERVAL_US:
                             step = self.advance()
                             size = self.text.ready() if step == TOKEN or step == PENDING else self.text.size()
-                            out.append(self.text.data(), size)
+                            self.waiting.append(self.text.data(), size)
                             self.text.take(size)
                     PyErr_CheckSignals()
             finally:
                 self.loop.leave()
         self.loop.check_idle()
-        out.append(self.text.data(), self.text.size())
+        self.waiting.append(self.text.data(), self.text.size())
         self.text.take(self.text.size())
-        text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
+        text = PyUnicode_DecodeUTF8(self.waiting.data(), self.waiting.size(), b"replace")
+        self.waiting.clear()
         return Completion(
             text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused, self.loop.logprobs)
 

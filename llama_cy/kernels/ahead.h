@@ -6,7 +6,7 @@ namespace llama_cy {
 class decoding_ahead {
   public:
     virtual ~decoding_ahead() = default;
-    // Returns when the thread has ended, after the decode at hand. In a forked child there is no thread.
+    // Returns when the thread has ended, after the decode at hand.
     virtual void stop() = 0;
     // Whether it went beyond what the caller has seen.
     virtual bool beyond() const = 0;

@@ -6,8 +6,6 @@
 #include "sampler_tree.h"
 #include "take_turn.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -41,8 +39,7 @@ class run_ahead : public decoding_ahead {
   public:
     run_ahead(const turn_taker & taker, const token_picker & picker, const llama_sampler * sampler, size_t bound,
               const std::atomic<bool> & cancelled, scope_function begin, int scope, end_function end)
-        : taker_(taker), picker_(picker), sampler_(llama_sampler_clone(sampler)), bound_(bound), cancelled_(cancelled),
-          process_(getpid()) {
+        : taker_(taker), picker_(picker), sampler_(llama_sampler_clone(sampler)), bound_(bound), cancelled_(cancelled) {
         picker_.grammars = find_grammars(sampler_);
         thread_ = std::thread([this, begin, scope, end] {
             begin(scope);
@@ -88,11 +85,8 @@ class run_ahead : public decoding_ahead {
     }
 
     void stop() override {
+        std::lock_guard<std::mutex> ending(ending_);
         if (!thread_.joinable()) {
-            return;
-        }
-        if (getpid() != process_) {
-            new std::thread(std::move(thread_));
             return;
         }
         {
@@ -171,9 +165,9 @@ class run_ahead : public decoding_ahead {
     llama_sampler * sampler_;
     const size_t bound_;
     const std::atomic<bool> & cancelled_;
-    const pid_t process_;
     std::thread thread_;
     std::mutex mutex_;
+    std::mutex ending_;
     // Something came to be ready, or went.
     std::condition_variable came_;
     std::condition_variable went_;

@@ -97,12 +97,12 @@ def test_breaking_off_leaves_the_last_token_seen(
     stop=st.sampled_from(["the", ".", "a b"]),
 )
 def test_stop_strings(demo: llama_cy.Model, text: str, n: int, stop: str) -> None:
-    done = []
+    done: list[list[Any]] = []
     for ahead in (0, n):
         with demo.context(n_ctx=128, n_threads=1) as context:
             stream = context.stream(text, llama_cy.sampling(seed=1), stop=stop, max_tokens=60, run_ahead=ahead)
-            done.append(("".join(stream), stream.finish_reason, stream.tokens, state(context)))
-            done[-1] += (context.complete(text, llama_cy.sampling(seed=1), run_ahead=ahead, max_tokens=20).text,)
+            done.append(["".join(stream), stream.finish_reason, stream.tokens, state(context)])
+            done[-1].append(context.complete(text, llama_cy.sampling(seed=1), run_ahead=ahead, max_tokens=20).text)
     assert done[0] == done[1]
 
 

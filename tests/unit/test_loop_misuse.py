@@ -114,7 +114,8 @@ def test_after_close(tiny: llama_cy.Model, options: dict[str, Any], how: str) ->
     with tiny.context(n_ctx=64, n_threads=1) as context, greedy() as sampler:
         loop = context.generate(PROMPT, sampler, **options)
         next(loop)
-        {"loop": loop, "context": context, "sampler": sampler}[how].close()
+        closing: dict[str, Any] = {"loop": loop, "context": context, "sampler": sampler}
+        closing[how].close()
         if how == "loop":
             assert list(loop) == []
             assert loop.finish_reason == "cancelled"

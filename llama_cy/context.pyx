@@ -282,12 +282,14 @@ cdef class Context(Outputs):
         """Decode a prompt in a thread and return an asynchronous iterator of token ids; see :class:`AsyncTokenLoop`."""
         from .async_stream import AsyncTokenLoop
 
+        self.alive()
         return AsyncTokenLoop(self, prompt, sampler, **options)
 
     def astream(self, prompt, sampler=None, **options):
         """Decode a prompt in a thread and return an asynchronous iterator of text; see :class:`AsyncTextStream`."""
         from .async_stream import AsyncTextStream
 
+        self.alive()
         return AsyncTextStream(self, prompt, sampler, **options)
 
     async def acomplete(self, prompt, sampler=None, **options):
@@ -297,4 +299,5 @@ cdef class Context(Outputs):
         """
         from .async_stream import AsyncTextStream
 
+        self.alive()
         return await AsyncTextStream(self, prompt, sampler, **options).complete()

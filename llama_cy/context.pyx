@@ -228,6 +228,39 @@ cdef class Context(Outputs):
 
         return control_vectors_of(self)
 
+    def set_sampler(self, seq_id, chain):
+        """Let a chain sample a sequence where the model computes, from the next decode on. Wraps ``llama_set_sampler``.
+
+        Those at its beginning that the backend can compute run there, the others in :meth:`Sampler.sample`, which takes
+        what was sampled. A decode then has one output for the sequence, or `n_outputs_max_per_seq`.
+
+        Parameters
+        ----------
+        seq_id : int
+        chain : SamplerChain or None
+            Kept alive and busy until None or another chain takes its place, or the context is closed; then it samples on
+            the CPU again, from the state that it has. `penalties` and `logit_bias` need `n_vocab`.
+
+        Raises
+        ------
+        ValueError
+            The chain is empty, has a chain in it, or is for another number of tokens.
+        ContextBusyError
+            Another context samples with it.
+        ContextError
+            llama.cpp can't.
+        """
+        from .backend_sampling import set_sampler
+
+        set_sampler(self, seq_id, chain)
+
+    @property
+    def samplers(self):
+        """The chains that sample on the backend, a dict of sequence to :class:`SamplerChain`."""
+        from .backend_sampling import samplers_of
+
+        return samplers_of(self)
+
     @property
     def pooling_type(self):
         """How embeddings are pooled, a :class:`PoolingType`. Wraps ``llama_pooling_type``."""

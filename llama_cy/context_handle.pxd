@@ -13,6 +13,11 @@ from llama_cy.vocab cimport Vocab
 cdef bool should_abort(void * cancelled) noexcept nogil
 
 
+cdef class Attachment:
+    """Something that the native context refers to until it is freed."""
+    cdef void end(self) noexcept
+
+
 cdef class ContextHandle:
     cdef llama_context * ptr
     cdef ModelHandle handle
@@ -37,6 +42,8 @@ cdef class ContextHandle:
     cdef tuple adapters
     # The pairs of control vector and scale, and the layers that they act on.
     cdef tuple control
+    # What samples on the backend, by sequence.
+    cdef dict attached
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

@@ -35,6 +35,13 @@ cdef bool should_abort(void * cancelled) noexcept nogil:
     return (<atomic_bool *> cancelled).load()
 
 
+cdef class Attachment:
+    """Something that the native context refers to until it is freed."""
+
+    cdef void end(self) noexcept:
+        """Let go: the context is gone, or refers to it no more."""
+
+
 # Freeing the context needs the weights, so a collected cycle must not take `handle` away first.
 @cython.no_gc_clear
 cdef class ContextHandle:
@@ -89,6 +96,10 @@ cdef class ContextHandle:
                 with nogil:
                     llama_free(ptr)
             died(CONTEXT)
+        attached, self.attached = self.attached, None
+        if attached:
+            for one in attached.values():
+                (<Attachment> one).end()
         self.pool = self.pool_batch = self.retired = None
         self.watch = None
         self.abort = None

@@ -81,6 +81,7 @@ from .errors import (
     PoolTimeoutError,
     StateError,
 )
+from .json_schema import json_schema_to_grammar
 from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
@@ -181,6 +182,7 @@ __all__ = [
     "engines",
     "from_capsule",
     "get_include",
+    "json_schema_to_grammar",
     "live_objects",
     "load",
     "load_async",

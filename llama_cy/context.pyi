@@ -14,6 +14,7 @@ from .memory import Memory
 from .model import Model
 from .outputs import Outputs
 from .sampler import Sampler
+from .sampler_chain import SamplerChain
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -65,6 +66,9 @@ class Context(Outputs):
     def set_control_vectors(
         self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
     ) -> None: ...
+    def set_sampler(self, seq_id: SupportsIndex, chain: SamplerChain | None) -> None: ...
+    @property
+    def samplers(self) -> dict[int, SamplerChain]: ...
     @property
     def pooling_type(self) -> PoolingType: ...
     @property

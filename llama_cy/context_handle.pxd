@@ -19,6 +19,11 @@ cdef extern from "kernels/ahead.h" namespace "llama_cy" nogil:
 cdef bool should_abort(void * cancelled) noexcept nogil
 
 
+cdef class Attachment:
+    """Something that the native context refers to until it is freed."""
+    cdef void end(self) noexcept
+
+
 cdef class ContextHandle:
     cdef llama_context * ptr
     cdef ModelHandle handle
@@ -29,6 +34,8 @@ cdef class ContextHandle:
     cdef list retired
     cdef bint computed
     cdef bint busy
+    # Of the process that made it.
+    cdef int generation
     # What threw in C++ left nobody knows what behind.
     cdef bint broken
     cdef int exports
@@ -44,8 +51,8 @@ cdef class ContextHandle:
     # The thread of a loop that decodes ahead of its caller, and whether the memory is beyond what the caller saw.
     cdef decoding_ahead * ahead
     cdef bint unsettled
-    # How many forks there had been when it was made.
-    cdef int forks
+    # What samples on the backend, by sequence.
+    cdef dict attached
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

@@ -147,6 +147,8 @@ cdef class TokenLoop:
         self.running = True
         try:
             self.context.check_exports("generate")
+            if self.context.attached:
+                raise ValueError("a chain samples on the backend: decode and sample() by hand, or set_sampler(0, None)")
             if self.started and self.epoch != self.context.epoch:
                 raise LlamaError("the context was used by something else since the last token of this loop")
             if not self.started:

@@ -47,7 +47,7 @@ cdef class SamplerChain(Sampler):
         cdef llama_sampler_chain_params params = llama_sampler_chain_default_params()
         if self.ptr is not NULL:
             raise TypeError("a SamplerChain is initialised once")
-        params.no_perf = flag("no_perf", no_perf)
+        params.no_perf = self.no_perf = flag("no_perf", no_perf)
         self.own(llama_sampler_chain_init(params))
         for sampler in samplers:
             self.add(sampler)
@@ -113,7 +113,7 @@ cdef class SamplerChain(Sampler):
             self.members.append(twin)
         for member, twin in zip(members, self.members):
             twin.resemble(member)
-        self.n_vocab, self.custom = other.n_vocab, other.custom
+        self.n_vocab, self.custom, self.no_perf = other.n_vocab, other.custom, (<SamplerChain> other).no_perf
         self.picker = other.picker
         return 0
 

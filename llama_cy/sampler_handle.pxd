@@ -56,6 +56,8 @@ cdef class SamplerHandle:
     cdef int n_vocab
     # Whether code of others runs in it, which may be Python.
     cdef bint custom
+    # The context that samples with it on the backend.
+    cdef void * user
     cdef bint moved
     cdef bint busy
     # Counts its users, so that a loop that samples ahead notices others.
@@ -67,6 +69,7 @@ cdef class SamplerHandle:
 
     cdef llama_sampler * alive(self) except NULL
     cdef int enter(self) except -1
+    cdef int enter_for(self, void * context) except -1
     cdef void leave(self) noexcept
     cdef int own(self, llama_sampler * ptr) except -1
     cdef int remember(self, sampler_step step) except -1

@@ -71,6 +71,13 @@ cdef int raise_failure() except -1:
     return 0
 
 
+def sample_attached(sampler, context, row):
+    """Take a token of a row that was sampled on the backend."""
+    from .backend_sampling import sample
+
+    return sample(sampler, context, row)
+
+
 # A collected cycle must not take away what C refers to.
 @cython.no_gc_clear
 cdef class SamplerHandle:
@@ -117,7 +124,13 @@ cdef class SamplerHandle:
         return self.ptr
 
     cdef int enter(self) except -1:
+        return self.enter_for(NULL)
+
+    cdef int enter_for(self, void * context) except -1:
+        """Enter the sampler, in the course of a context's work if one is given."""
         self.alive()
+        if self.user is not NULL and self.user != context:
+            raise ContextBusyError("a context samples with the chain; set_sampler(seq_id, None) gives it back")
         if self.busy:
             raise ContextBusyError("the sampler is in use by another thread")
         if n_failures and has_failed():
@@ -342,6 +355,9 @@ cdef class SamplerHandle:
     def sample(self, Context context not None, idx=-1):
         """Choose a token from a row of logits and accept it. Does what ``llama_sampler_sample`` does.
 
+        A chain that :meth:`Context.set_sampler` gave to the context takes what was sampled on the backend. Wraps
+        ``llama_sampler_sample``.
+
         Parameters
         ----------
         context : Context
@@ -370,8 +386,10 @@ cdef class SamplerHandle:
         cdef llama_token token
         context.enter()
         try:
-            self.enter()
+            self.enter_for(<void *> context)
             try:
+                if self.user is not NULL:
+                    return sample_attached(self, context, row)
                 logits = context.row(row)
                 with nogil:
                     token = self.choose(logits, context.n_vocab)

@@ -240,7 +240,9 @@ def test_a_fork_in_mid_loop(tiny_path: Path, n: int) -> None:
     assert got == list(context.generate([1, 2], llama_cy.sampling(temperature=0), ignore_eog=True, max_tokens=8))
     """
     child = run(source, tiny_path, str(n))
-    message = "the context was made before this process was forked, and its threads are not here\n"
+    message = (
+        "the context was made before this process was forked, and its threads stayed in the other one; make one here\n"
+    )
     assert (child.code, child.stdout, child.stderr) == (0, message * 3 + "3\n", "")
 
 

@@ -20,13 +20,14 @@ from llama cimport (
     llama_perf_context_data,
     llama_perf_context_reset,
     llama_pooling_type,
+    llama_supports_gpu_offload,
     llama_synchronize,
 )
 
 from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport enter_native, leave_native
+from llama_cy.lifetime cimport enter_native, generation, leave_native
 from llama_cy.model cimport Model
 from llama_cy.outputs cimport Outputs
 from llama_cy.threadpool cimport Threadpool
@@ -35,7 +36,7 @@ from . import log
 from .checks import INT32_MAX
 from .completion import ContextPerf
 from .enums import PoolingType
-from .errors import ContextError
+from .errors import BackendError, ContextError
 
 import_llama_cy()
 
@@ -104,6 +105,8 @@ cdef class Context(Outputs):
         cdef llama_model * weights = handle.alive()
         if model.vocab_only:
             raise ContextError("the model was loaded with vocab_only, so there is nothing to compute with")
+        if handle.generation != generation() and llama_supports_gpu_offload():
+            raise BackendError("the model was loaded before this process was forked, which a GPU does not survive; load it here")
         metadata = model.metadata
         settings.fit(weights, metadata)
         cdef llama_context * ptr
@@ -340,12 +343,14 @@ cdef class Context(Outputs):
         """Decode a prompt in a thread and return an asynchronous iterator of token ids; see :class:`AsyncTokenLoop`."""
         from .async_stream import AsyncTokenLoop
 
+        self.alive()
         return AsyncTokenLoop(self, prompt, sampler, **options)
 
     def astream(self, prompt, sampler=None, **options):
         """Decode a prompt in a thread and return an asynchronous iterator of text; see :class:`AsyncTextStream`."""
         from .async_stream import AsyncTextStream
 
+        self.alive()
         return AsyncTextStream(self, prompt, sampler, **options)
 
     async def acomplete(self, prompt, sampler=None, **options):
@@ -355,4 +360,5 @@ cdef class Context(Outputs):
         """
         from .async_stream import AsyncTextStream
 
+        self.alive()
         return await AsyncTextStream(self, prompt, sampler, **options).complete()

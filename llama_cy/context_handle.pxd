@@ -28,6 +28,8 @@ cdef class ContextHandle:
     cdef list retired
     cdef bint computed
     cdef bint busy
+    # Of the process that made it.
+    cdef int generation
     # What threw in C++ left nobody knows what behind.
     cdef bint broken
     cdef int exports

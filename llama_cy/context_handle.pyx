@@ -19,7 +19,7 @@ from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.abort_callback cimport AbortCallback, on_abort
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
+from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died, generation
 from llama_cy.threadpool cimport Threadpool
 
 import time
@@ -53,6 +53,7 @@ cdef class ContextHandle:
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1:
         self.ptr = ptr
         self.handle = handle
+        self.generation = generation()
         born(CONTEXT)
         close_at_exit(self, 0)
         return 0
@@ -66,6 +67,9 @@ cdef class ContextHandle:
     cdef int enter(self) except -1:
         check_exit()
         self.alive()
+        if self.generation != generation():
+            raise ContextError(
+                "the context was made before this process was forked, and its threads stayed in the other one; make one here")
         if self.busy:
             raise ContextBusyError("the context is in use by another thread")
         if self.broken:
@@ -87,8 +91,10 @@ cdef class ContextHandle:
         cdef llama_context * ptr = self.ptr
         self.ptr = NULL
         if ptr is not NULL:
-            with nogil:
-                llama_free(ptr)
+            # In a forked child it waits for threads that there are not; the system takes the memory back.
+            if self.generation == generation():
+                with nogil:
+                    llama_free(ptr)
             died(CONTEXT)
         attached, self.attached = self.attached, None
         if attached:
@@ -120,7 +126,7 @@ cdef class ContextHandle:
         # A daemon thread may be decoding; it gets a moment to notice, and nothing is freed under it.
         self.cancelled.store(True)
         deadline = time.monotonic() + 2
-        while self.busy and time.monotonic() < deadline:
+        while self.busy and self.generation == generation() and time.monotonic() < deadline:
             time.sleep(0.001)
         # Nothing reads a view any more, and a GPU's teardown would abort on a context that is left.
         if not self.busy:
@@ -137,6 +143,9 @@ cdef class ContextHandle:
             A view of logits is still in use.
         """
         if self.ptr is NULL:
+            return
+        if self.generation != generation():
+            self.release()
             return
         self.broken = False
         self.enter()

@@ -71,6 +71,10 @@ ARGUMENTS = {
     "Model.rerank": "'a', ['b']",
     "Model.save": "'/nowhere/model.gguf'",
     "Model.load_adapter": "'/nowhere/lora.gguf'",
+    # What it says it says when it is awaited.
+    "Context.acomplete": "[1]).send(None",
+    "Context.agenerate": "[1]",
+    "Context.astream": "[1]",
     "Context.attach": "llama_cy.Threadpool(1)",
     "Context.complete": "[1]",
     "Context.decode": "[1]",
@@ -121,7 +125,11 @@ ARGUMENTS = {
     "SamplerChain.sample_logits": "context.logits()",
 }
 # What goes on working: the question itself, what was noted at creation, and making another.
-MAKERS = ("from_arrays", *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)))
+MAKERS = (
+    "from_arrays",
+    "load_async",
+    *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)),
+)
 WORKS = {
     "Model": {"path", "vocab_only"},
     "Context": {"model", "n_batch", "n_ctx", "n_ctx_seq", "n_seq_max", "n_ubatch", "n_vocab"},

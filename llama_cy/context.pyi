@@ -5,7 +5,7 @@ from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
 from .async_stream import AsyncTextStream, AsyncTokenLoop
-from .completion import Completion, ContextPerf
+from .completion import Completion, ContextPerf, TokenLogprob
 from .control_vector import ControlVector
 from .cvec import _Vectors
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
@@ -66,6 +66,7 @@ class Context(Outputs):
     def set_control_vectors(
         self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
     ) -> None: ...
+    def logprobs(self, text: str | bytes | Iterable[SupportsIndex], top: SupportsIndex = 0) -> list[TokenLogprob]: ...
     def set_sampler(self, seq_id: SupportsIndex, chain: SamplerChain | None) -> None: ...
     @property
     def samplers(self) -> dict[int, SamplerChain]: ...

@@ -297,6 +297,34 @@ cdef class Context(Outputs):
         finally:
             self.leave()
 
+    def logprobs(self, text, top=0):
+        """Compute how probable each token of a text is behind those before it.
+
+        Sequence 0 then holds the text, and nothing else. A few rows of logits are in memory at once.
+
+        Parameters
+        ----------
+        text : str, bytes or iterable of int
+            Tokenized as a prompt is.
+        top : int
+            So many of the most probable tokens are told for each place, too.
+
+        Returns
+        -------
+        list of TokenLogprob
+            For all tokens but the first.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than two tokens, or the context gives no logits for them.
+        KVCacheFullError
+            They do not fit.
+        """
+        from .logprobs import logprobs
+
+        return logprobs(self, text, top)
+
     def generate(self, prompt, sampler=None, **options):
         """Decode a prompt and return an iterator of token ids; see :class:`TokenLoop`."""
         from .loop import TokenLoop

@@ -191,7 +191,7 @@ cdef class Outputs(PrefixKeeper):
     def sampled_probs(self, i=-1):
         """Copy the probabilities that the backend drew from. Wraps ``llama_get_sampled_probs_ith``.
 
-        As many as ``llama_get_sampled_probs_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        Wraps ``llama_get_sampled_probs_count_ith``. They are for :meth:`sampled_candidates`; parameters as in
         :meth:`sampled_token`.
 
         Returns
@@ -211,7 +211,7 @@ cdef class Outputs(PrefixKeeper):
     def sampled_logits(self, i=-1):
         """Copy the logits that the backend's samplers left. Wraps ``llama_get_sampled_logits_ith``.
 
-        As many as ``llama_get_sampled_logits_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        Wraps ``llama_get_sampled_logits_count_ith``. They are for :meth:`sampled_candidates`; parameters as in
         :meth:`sampled_token`.
 
         Returns
@@ -231,8 +231,8 @@ cdef class Outputs(PrefixKeeper):
     def sampled_candidates(self, i=-1):
         """Copy the tokens that the backend chose among. Wraps ``llama_get_sampled_candidates_ith``.
 
-        As many as ``llama_get_sampled_candidates_count_ith`` says, or all where nothing was cut; parameters as in
-        :meth:`sampled_token`.
+        All of them where nothing was cut; parameters as in :meth:`sampled_token`. Wraps
+        ``llama_get_sampled_candidates_count_ith``.
 
         Returns
         -------

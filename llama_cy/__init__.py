@@ -92,6 +92,7 @@ from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -159,6 +160,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Speed",
     "SplitMode",
     "State",
     "StateError",
@@ -171,6 +173,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trial",
+    "Tuning",
     "Version",
     "Vocab",
     "VocabType",
@@ -187,9 +191,11 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "measure_speed",
     "sample_rows",
     "sampling",
     "to_capsule",
+    "tune",
     "version",
     "write_lora",
 ]

@@ -2,6 +2,10 @@ from typing import Any, NamedTuple
 
 from .loading import _Path
 
+OF_A_MODEL: frozenset[str]
+MARGIN: int
+DEFAULT_N_CTX: int
+
 class DevicePlan(NamedTuple):
     device: str
     model: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -127,7 +128,7 @@ def test_placement_is_that_of_the_file(path: Path) -> None:
 @pytest.mark.parametrize(
     "params", [{}, {"n_ctx": 512, "n_batch": 64, "n_ubatch": 32}, {"n_ctx": 1024, "type_k": "f32"}]
 )
-def test_a_plan_comes_true(path: Path, params: dict[str, object]) -> None:
+def test_a_plan_comes_true(path: Path, params: dict[str, Any]) -> None:
     plan = llama_cy.plan_memory(path, device="cpu", use_extra_bufts=False, **params)
     (planned,) = plan.devices
     with llama_cy.Model(path, device="cpu", use_extra_bufts=False, load_mode="none") as model:

@@ -290,10 +290,7 @@ cdef class Context(Outputs):
                            data.n_p_eval, data.n_eval, data.n_reused)  # fmt: skip
 
     def memory_breakdown(self):
-        """Tell what the context and its model take; a list of :class:`MemoryUse`, one for each kind of buffer.
-
-        Wraps ``llama_get_memory_breakdown``.
-        """
+        """Tell what the context and its model take; a list of :class:`MemoryUse`, one for each kind of buffer."""
         from .placement import memory_breakdown
 
         return memory_breakdown(self)

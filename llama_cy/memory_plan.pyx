@@ -101,7 +101,7 @@ def plan_memory(path, **params):
 
     Notes
     -----
-    Weights count in full, also where a file is mapped and read as needed. Wraps ``llama_get_memory_breakdown``.
+    Weights count in full, also where a file is mapped and read as needed.
     """
     model_params = {name: params.pop(name) for name in list(params) if name in OF_A_MODEL}
     cdef LoadParams load_params = LoadParams(model_params.pop("n_gpu_layers", "auto"), model_params)

@@ -90,6 +90,7 @@ from .memory_plan import DevicePlan, MemoryPlan, fit_gpu_layers, plan_memory
 from .model import Model
 from .numpy_engine import NumpyEngine
 from .placement import MemoryUse, Placed
+from .quantize import Quantization, QuantizedTensor, quantize
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
@@ -157,6 +158,8 @@ __all__ = [
     "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
+    "Quantization",
+    "QuantizedTensor",
     "Ranking",
     "Reranker",
     "RopeScalingType",
@@ -200,6 +203,7 @@ __all__ = [
     "log",
     "measure_speed",
     "plan_memory",
+    "quantize",
     "sample_rows",
     "sampling",
     "to_capsule",

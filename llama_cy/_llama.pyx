@@ -32,6 +32,7 @@ cdef extern from *:
         uint64_t take_dropped()
 
     log_queue & the_log_queue "llama_cy::the_log_queue" ()
+    void read_log "llama_cy::read_log" (bool (*see)(void *, const char *) noexcept, void * data)
 
     struct accounting "llama_cy::accounting":
         pass
@@ -89,3 +90,4 @@ abi = LLAMA_CY_ABI
 _api = PyCapsule_New(<void *> &llama_cy_own_table, "llama_cy._llama._api", NULL)
 # For our own modules only: what of llama.cpp is no part of its C API has no place in the table.
 _accounting = PyCapsule_New(<void *> &own_accounting, "llama_cy._llama._accounting", NULL)
+_read_log = PyCapsule_New(<void *> &read_log, "llama_cy._llama._read_log", NULL)

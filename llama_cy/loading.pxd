@@ -15,3 +15,6 @@ cdef class LoadParams:
     cdef int place(self, object device) except -1
     cdef int check(self, str name, bytes path, bint trusted) except -1
     cdef ModelHandle from_file(self, str name, object callback, bint trusted)
+
+
+cdef int fill_overrides(object overrides, vector[llama_model_kv_override] & out) except -1

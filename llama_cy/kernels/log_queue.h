@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 #include "ggml.h"
@@ -17,6 +18,18 @@ struct log_line {
     int level;
     std::string text;
 };
+
+// Somebody who reads this thread's lines while llama.cpp works; a false ends that work by an exception.
+struct log_reader {
+    bool (*see)(void * data, const char * text) = nullptr;
+    void * data = nullptr;
+};
+
+inline thread_local log_reader the_log_reader;
+
+inline void read_log(bool (*see)(void * data, const char * text), void * data) {
+    the_log_reader = {see, data};
+}
 
 // The producer is any ggml thread and never takes the GIL; the lock is held for a push or a pop only,
 // and never while waiting for the GIL, so the two can't deadlock.
@@ -59,6 +72,10 @@ class log_queue {
 
     static void callback(ggml_log_level level, const char * text, void * user_data) {
         static_cast<log_queue *>(user_data)->push(level, text);
+        const log_reader reader = the_log_reader;
+        if (reader.see != nullptr && !reader.see(reader.data, text)) {
+            throw std::runtime_error("ended by the caller");
+        }
     }
 
   private:

@@ -100,6 +100,7 @@ from .state import State
 from .stream import TextStream
 from .tensor import Tensor
 from .threadpool import Threadpool
+from .trainer import Epoch, Fit, Trainer
 from .vocab import Vocab
 
 __version__ = "0.1.0"
@@ -128,6 +129,8 @@ __all__ = [
     "DeviceType",
     "Embedder",
     "Engine",
+    "Epoch",
+    "Fit",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
@@ -182,6 +185,7 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trainer",
     "Trial",
     "Tuning",
     "Version",

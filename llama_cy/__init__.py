@@ -81,6 +81,7 @@ from .errors import (
     PoolTimeoutError,
     StateError,
 )
+from .importance_matrix import ImportanceMatrix
 from .json_schema import json_schema_to_grammar
 from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
@@ -136,6 +137,7 @@ __all__ = [
     "GGMLType",
     "GGUFType",
     "GrammarError",
+    "ImportanceMatrix",
     "InferenceBackend",
     "InvalidBatchError",
     "KVCacheFullError",

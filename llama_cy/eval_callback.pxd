@@ -24,3 +24,7 @@ cdef class Watch:
 cdef class EvalCallback(Watch):
     cdef object function
     cdef object chosen
+
+
+cdef str name_of(const ggml_tensor * tensor)
+cdef object values(const ggml_tensor * tensor)

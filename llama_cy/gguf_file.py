@@ -32,7 +32,9 @@ def _value(value: Any) -> bytes:
         return struct.pack("<I", STRING) + _string(value)
     if isinstance(value, Sequence) and value and all(isinstance(item, int) and item >= 0 for item in value):
         return struct.pack(f"<IIQ{len(value)}I", ARRAY, UINT32, len(value), *value)
-    raise TypeError(f"metadata must be bool, int, float, str or a sequence of int, not {value!r}")
+    if isinstance(value, Sequence) and value and all(isinstance(item, str) for item in value):
+        return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_string, value))
+    raise TypeError(f"metadata must be bool, int, float, str or a sequence of int or of str, not {value!r}")
 
 
 def gguf_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:

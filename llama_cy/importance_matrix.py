@@ -82,7 +82,8 @@ class ImportanceMatrix:
             There is nothing to read.
         """
         size = integer("chunk_size", chunk_size, 1, 2**20)
-        watch = Activations()
+        # A Watch of our own is as good as a function, which only the package itself knows.
+        watch: Any = Activations()
         chunks = 0
         sizes = {"n_ctx": size, "n_batch": size, "n_ubatch": size}
         with model.context(**(sizes | params), eval_callback=watch) as context:

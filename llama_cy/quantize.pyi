@@ -5,6 +5,7 @@ from typing import Any
 import numpy.typing as npt
 
 from .enums import Ftype, GGMLType
+from .importance_matrix import ImportanceMatrix
 from .quantize_plan import Quantization as Quantization
 from .quantize_plan import QuantizedTensor as QuantizedTensor
 
@@ -13,7 +14,7 @@ def quantize(
     dst: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
     ftype: Ftype | str | int = "Q4_K_M",
     *,
-    imatrix: Mapping[str, npt.ArrayLike] | None = None,
+    imatrix: ImportanceMatrix | Mapping[str, npt.ArrayLike] | None = None,
     kv_overrides: Mapping[str, bool | int | float | str] | None = None,
     tensor_types: Mapping[str, GGMLType | str | int] | None = None,
     prune_layers: Iterable[int] | None = None,

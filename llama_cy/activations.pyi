@@ -5,7 +5,6 @@ import numpy.typing as npt
 
 @final
 class Activations:
-    def __init__(self) -> None: ...
     @property
     def sums(self) -> dict[str, npt.NDArray[np.float64]]: ...
     @property

@@ -14,7 +14,7 @@ cdef class Activations(Watch):
     cdef readonly dict sums
     cdef readonly dict counts
 
-    def __init__(self):
+    def __cinit__(self):
         self.sums, self.counts = {}, {}
 
     cdef bint wants(self, const ggml_tensor * tensor) except -1:

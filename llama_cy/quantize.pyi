@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, final
 
 import numpy.typing as npt
 
@@ -30,3 +30,9 @@ def quantize(
     keep_split: bool = False,
     max_buf_size: int = 0,
 ) -> Quantization: ...
+
+@final
+class Lines: ...
+
+@final
+class QuantizeParams: ...

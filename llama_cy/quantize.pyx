@@ -27,7 +27,7 @@ import re
 from pathlib import Path
 
 from . import _llama, log
-from .checks import fill, flag, integer
+from .checks import flag, integer
 from .enums import GGMLType
 from .errors import LlamaError
 from .gguf_check import check_model, check_splits
@@ -214,7 +214,8 @@ cdef object planned(Lines lines, object ftype, object names, object tensors, obj
 
 def quantize(
     src, dst=None, ftype="Q4_K_M", *, imatrix=None, kv_overrides=None, tensor_types=None, prune_layers=None, dry_run=False,
-    progress=None, **params
+    progress=None, n_threads=None, output_tensor_type=None, token_embedding_type=None, allow_requantize=False,
+    quantize_output_tensor=True, pure=False, only_copy=False, keep_split=False, max_buf_size=0
 ):
     """Write a model in another type, usually a smaller one.
 
@@ -278,13 +279,11 @@ def quantize(
     OSError
         The new file could not be written whole.
     """
-    given = fill(
-        {
-            "n_threads": None, "output_tensor_type": None, "token_embedding_type": None, "allow_requantize": False,
-            "quantize_output_tensor": True, "pure": False, "only_copy": False, "keep_split": False, "max_buf_size": 0,
-        },
-        params, "quantize",
-    )  # fmt: skip
+    given = {
+        "n_threads": n_threads, "output_tensor_type": output_tensor_type, "token_embedding_type": token_embedding_type,
+        "allow_requantize": allow_requantize, "quantize_output_tensor": quantize_output_tensor, "pure": pure,
+        "only_copy": only_copy, "keep_split": keep_split, "max_buf_size": max_buf_size,
+    }  # fmt: skip
     name = os.fsdecode(src)
     cdef bytes source = readable(name)
     wanted = file_type(ftype)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import typing_extensions
 from typeguard import CollectionCheckStrategy, ForwardRefPolicy, check_type
 
 import llama_cy
-from llama_cy import context_params, gguf_header, loading
+from llama_cy import activations, context_params, gguf_header, loading
 
 PACKAGE = Path(llama_cy.__file__).parent
 STUBS = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.pyi"))}
@@ -310,7 +311,7 @@ def is_property(member: ast.FunctionDef) -> bool:
 def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path) -> None:
     names = {**vars(typing), **vars(gguf_header), **vars(llama_cy), "np": np, "npt": npt}
     chain = llama_cy.sampling(seed=1)
-    with llama_cy.Model(tiny_path) as model, model.context(n_ctx=64) as context:
+    with ExitStack() as stack, llama_cy.Model(tiny_path) as model, model.context(n_ctx=64) as context:
         stream = context.stream("Once", chain, max_tokens=2)
         stream.complete()
         members = [model, context, model.vocab, context.memory, context.state, llama_cy.Sampler.greedy(), chain]
@@ -319,12 +320,15 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
             tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
         )
         members.append(model.load_adapter(tmp_path / "lora.gguf"))
+        members.append(activations.Activations())
         plan = llama_cy.plan_memory(tiny_path)
         members += [plan, *plan.devices]
         with tiny_path.open("rb") as file:
             header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
         members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]
         objects = {base.__name__: member for member in members for base in type(member).__mro__}
+        trained = stack.enter_context(llama_cy.Model(tiny_path, load_mode="none", n_gpu_layers=0))
+        members.append(stack.enter_context(llama_cy.Trainer(trained)))
         checked = []
         for class_name, methods in CLASSES.items():
             for name, method in methods.items():

@@ -321,14 +321,14 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
         )
         members.append(model.load_adapter(tmp_path / "lora.gguf"))
         members.append(activations.Activations())
+        trained = stack.enter_context(llama_cy.Model(tiny_path, load_mode="none", n_gpu_layers=0))
+        members.append(stack.enter_context(llama_cy.Trainer(trained)))
         plan = llama_cy.plan_memory(tiny_path)
         members += [plan, *plan.devices]
         with tiny_path.open("rb") as file:
             header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
         members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]
         objects = {base.__name__: member for member in members for base in type(member).__mro__}
-        trained = stack.enter_context(llama_cy.Model(tiny_path, load_mode="none", n_gpu_layers=0))
-        members.append(stack.enter_context(llama_cy.Trainer(trained)))
         checked = []
         for class_name, methods in CLASSES.items():
             for name, method in methods.items():

@@ -54,6 +54,8 @@ cdef class SamplerChain(Sampler):
         if no_perf is not None:
             params.no_perf = flag("no_perf", no_perf)
         self.no_perf = params.no_perf
+        # A chain that was closed is without.
+        self.members = []
         self.own(llama_sampler_chain_init(params))
         for sampler in samplers:
             self.add(sampler)

@@ -110,6 +110,13 @@ MODEL = {
         "{'a\\0b': 1}": ("ValueError", "NUL"),
     },
     "progress": {"5": ("TypeError", "int"), "'yes'": ("TypeError", "str"), "[]": ("TypeError", "list")},
+    "device": {
+        "5": ("TypeError", "int"),
+        "None": ("TypeError", "NoneType"),
+        "[5]": ("TypeError", "int"),
+        "''": ("BackendError", "''"),
+        "'cuda:77'": ("BackendError", "cuda:77"),
+    },
 }
 TOKEN_MAP = {
     "5": ("TypeError", "int"),
@@ -157,6 +164,7 @@ SAMPLING = {
     "seed": ("seed", SEED),
 }
 SAMPLERS = {
+    "init": {"sampler": {"5": ("TypeError", "int"), "None": ("TypeError", "NoneType")}},
     "greedy": {},
     "dist": {"seed": SEED},
     "top_k": {"k": INTEGER},

@@ -82,6 +82,7 @@ from .model import Model
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
+from .snapshot import Snapshot
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -138,6 +139,7 @@ __all__ = [
     "Sampler",
     "SamplerChain",
     "SchedPriority",
+    "Snapshot",
     "SplitMode",
     "State",
     "StateError",

@@ -35,6 +35,10 @@ cdef class ContextHandle:
     cdef tuple adapters
     # The pairs of control vector and scale, and the layers that they act on.
     cdef tuple control
+    # By sequence, what marks the snapshot that the device keeps, and its bytes there.
+    cdef dict kept
+    # Tells its own snapshots from those of others.
+    cdef object mark
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

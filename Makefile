@@ -11,7 +11,7 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-darwin build lint mirror reference gate bump demo-model clean coverage fuzz
+.PHONY: demo test test-darwin test-wheels build lint mirror reference gate bump demo-model clean coverage fuzz
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -22,6 +22,10 @@ test: build $(TEST_STAMP) ## run the whole suite
 test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt install lld`), and read what came out
 	$(PY) -m pip install --quiet --group darwin
 	$(VENV)/bin/pytest -m darwin tests/darwin $(PYTEST_ARGS)
+
+test-wheels: build $(TEST_STAMP) ## build what is published, check it, and install it where the source tree is not in sight
+	$(PY) -m pip install --quiet --group wheels
+	$(VENV)/bin/pytest -m wheels tests/build tests/embed $(PYTEST_ARGS)
 
 build: $(VENV)/.built
 

@@ -36,9 +36,10 @@ MACOS = "13.3"
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model", "batch", "batch_arrays", "threadpool",
-    "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder", "outputs", "context",
-    "rows", "memory", "snapshot", "state", "session", "sampler", "sampler_chain", "loop", "stream", "devices",
-    "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
+    "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder", "prefix", "outputs",
+    "context", "rows", "memory", "snapshot", "state", "session", "sampler_handle", "sampler", "sampler_grammar", "sampler_custom",
+    "sampler_chain", "backend_sampling", "batch_sampling", "loop", "stream", "devices", "chat", "gguf_header",
+    "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

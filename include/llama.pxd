@@ -677,3 +677,5 @@ cdef extern from "llama_cy_api.h":
     const char * LLAMA_CY_VOCAB_CAPSULE
     const char * LLAMA_CY_CONTEXT_CAPSULE
     const char * LLAMA_CY_SAMPLER_CAPSULE
+    const char * LLAMA_CY_SAMPLER_I_CAPSULE
+    const char * LLAMA_CY_SAMPLER_CONTEXT_CAPSULE

@@ -24,15 +24,20 @@ except ImportError as error:
 from . import abort, log  # noqa: F401 - abort installs what an assert that fails calls
 from .adapter import LoraAdapter
 from .adapter_file import write_lora
+from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .batch import Batch
 from .batch_ext import BatchExt
+from .batch_sampling import sample_rows
+from .candidates import Candidates
 from .capsule import from_capsule, to_capsule
 from .chat import chat_apply_template, chat_builtin_templates
-from .completion import Completion, ContextPerf, Timings
+from .completion import Completion, ContextPerf, SamplerPerf, Timings, TokenLogprob
 from .context import Context
+from .context_pool import ContextPool
 from .control_vector import ControlVector
 from .devices import Device, devices
 from .embedding import Embedder
+from .engine import Engine, InferenceBackend, engines, load, load_async
 from .enums import (
     AttentionType,
     ContextType,
@@ -73,15 +78,20 @@ from .errors import (
     KVCacheFullError,
     LlamaError,
     ModelLoadError,
+    PoolTimeoutError,
     StateError,
 )
+from .json_schema import json_schema_to_grammar
 from .lifetime import live_objects
+from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
+from .numpy_engine import NumpyEngine
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
+from .sampling_plan import SamplingPlan
 from .snapshot import Snapshot
 from .state import State
 from .stream import TextStream
@@ -92,16 +102,20 @@ from .vocab import Vocab
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncTextStream",
+    "AsyncTokenLoop",
     "AttentionType",
     "BackendError",
     "Batch",
     "BatchExt",
+    "Candidates",
     "ClosedError",
     "Completion",
     "Context",
     "ContextBusyError",
     "ContextError",
     "ContextPerf",
+    "ContextPool",
     "ContextType",
     "ControlVector",
     "DecodeAborted",
@@ -109,14 +123,17 @@ __all__ = [
     "Device",
     "DeviceType",
     "Embedder",
+    "Engine",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
     "GGUFType",
     "GrammarError",
+    "InferenceBackend",
     "InvalidBatchError",
     "KVCacheFullError",
     "LazyMode",
+    "LlamaCppEngine",
     "LlamaError",
     "LoadMode",
     "LogLevel",
@@ -127,9 +144,11 @@ __all__ = [
     "ModelLoadError",
     "ModelMetaKey",
     "NumaStrategy",
+    "NumpyEngine",
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
+    "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
     "Ranking",
@@ -138,6 +157,8 @@ __all__ = [
     "RopeType",
     "Sampler",
     "SamplerChain",
+    "SamplerPerf",
+    "SamplingPlan",
     "SchedPriority",
     "Snapshot",
     "SplitMode",
@@ -149,6 +170,7 @@ __all__ = [
     "Threadpool",
     "Timings",
     "TokenAttr",
+    "TokenLogprob",
     "TokenLoop",
     "TokenType",
     "Version",
@@ -159,10 +181,15 @@ __all__ = [
     "demo_model",
     "demo_model_path",
     "devices",
+    "engines",
     "from_capsule",
     "get_include",
+    "json_schema_to_grammar",
     "live_objects",
+    "load",
+    "load_async",
     "log",
+    "sample_rows",
     "sampling",
     "to_capsule",
     "version",

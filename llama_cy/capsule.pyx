@@ -48,10 +48,13 @@ cdef class Lease:
             # What its outputs and its memory are now, only the borrower knows.
             self.context.epoch += 1
             self.context.n_rows = 0
+            self.context.shows_kept = False
             self.context.encoded = False
             self.context.shift_deferred = self.context.copy_deferred = self.context.bounded
             self.context.leave()
         if self.sampler is not None:
+            # Nobody knows what it accepted meanwhile, or what was added.
+            self.sampler.picker.plan.distrust(b"the sampler was lent to C")
             self.sampler.leave()
         self.held = self.context = self.sampler = None
 

@@ -36,6 +36,23 @@ class Timings(NamedTuple):
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
+class TokenLogprob(NamedTuple):
+    """How probable the model found a token, before any sampler changed it.
+
+    Attributes
+    ----------
+    token : int
+    logprob : float
+        Natural logarithm of its probability.
+    best : tuple of (int, float)
+        The most probable tokens and their log probabilities, best first.
+    """
+
+    token: int
+    logprob: float
+    best: tuple[tuple[int, float], ...]
+
+
 class ContextPerf(NamedTuple):
     """What a context did since it was made or :meth:`Context.perf_reset` was called: ``llama_perf_context_data``.
 
@@ -62,6 +79,21 @@ class ContextPerf(NamedTuple):
     n_reused: int
 
 
+class SamplerPerf(NamedTuple):
+    """What a chain did since it was made or :meth:`SamplerChain.perf_reset` was called: ``llama_perf_sampler_data``.
+
+    Attributes
+    ----------
+    t_sample : float
+        Seconds in its samplers. 0.0 unless the chain has ``no_perf=False``.
+    n_sample : int
+        Tokens that it accepted.
+    """
+
+    t_sample: float
+    n_sample: int
+
+
 @dataclass(frozen=True)
 class Completion:
     """A generation that ran to its end.
@@ -78,6 +110,8 @@ class Completion:
     timings : Timings
     reused : int
         Tokens of the prompt that were in memory already.
+    logprobs : list of TokenLogprob, optional
+        One for each of `tokens`, where they were asked for.
     """
 
     text: str
@@ -85,6 +119,12 @@ class Completion:
     finish_reason: str
     timings: Timings
     reused: int = 0
+    logprobs: list[TokenLogprob] | None = None
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_html_(self) -> str:
+        from .notebook import completion_html
+
+        return completion_html(self)

@@ -4,6 +4,7 @@ from typing import Literal, SupportsIndex
 from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
+from .async_stream import AsyncTextStream, AsyncTokenLoop
 from .completion import Completion, ContextPerf
 from .control_vector import ControlVector
 from .cvec import _Vectors
@@ -13,6 +14,7 @@ from .memory import Memory
 from .model import Model
 from .outputs import Outputs
 from .sampler import Sampler
+from .sampler_chain import SamplerChain
 from .snapshot import Snapshot
 from .state import State
 from .stream import TextStream
@@ -65,6 +67,9 @@ class Context(Outputs):
     def set_control_vectors(
         self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
     ) -> None: ...
+    def set_sampler(self, seq_id: SupportsIndex, chain: SamplerChain | None) -> None: ...
+    @property
+    def samplers(self) -> dict[int, SamplerChain]: ...
     @property
     def pooling_type(self) -> PoolingType: ...
     @property
@@ -86,6 +91,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> TokenLoop: ...
     def stream(
         self,
@@ -97,6 +103,7 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> TextStream: ...
     def complete(
         self,
@@ -108,4 +115,40 @@ class Context(Outputs):
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
+    ) -> Completion: ...
+    def agenerate(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
+    ) -> AsyncTokenLoop: ...
+    def astream(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
+    ) -> AsyncTextStream: ...
+    async def acomplete(
+        self,
+        prompt: str | bytes | Iterable[SupportsIndex] | None,
+        sampler: Sampler | None = None,
+        *,
+        stop: str | Iterable[str] = (),
+        max_tokens: int | None = None,
+        stop_tokens: Iterable[SupportsIndex] = (),
+        ignore_eog: bool = False,
+        reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> Completion: ...

@@ -20,13 +20,14 @@ from llama cimport (
     llama_perf_context_data,
     llama_perf_context_reset,
     llama_pooling_type,
+    llama_supports_gpu_offload,
     llama_synchronize,
 )
 
 from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport enter_native, leave_native
+from llama_cy.lifetime cimport enter_native, generation, leave_native
 from llama_cy.model cimport Model
 from llama_cy.outputs cimport Outputs
 from llama_cy.threadpool cimport Threadpool
@@ -35,7 +36,7 @@ from . import log
 from .checks import INT32_MAX
 from .completion import ContextPerf
 from .enums import PoolingType
-from .errors import ContextError
+from .errors import BackendError, ContextError
 
 import_llama_cy()
 
@@ -104,6 +105,8 @@ cdef class Context(Outputs):
         cdef llama_model * weights = handle.alive()
         if model.vocab_only:
             raise ContextError("the model was loaded with vocab_only, so there is nothing to compute with")
+        if handle.generation != generation() and llama_supports_gpu_offload():
+            raise BackendError("the model was loaded before this process was forked, which a GPU does not survive; load it here")
         metadata = model.metadata
         settings.fit(weights, metadata)
         cdef llama_context * ptr
@@ -282,6 +285,39 @@ cdef class Context(Outputs):
 
         return control_vectors_of(self)
 
+    def set_sampler(self, seq_id, chain):
+        """Let a chain sample a sequence where the model computes, from the next decode on. Wraps ``llama_set_sampler``.
+
+        Those at its beginning that the backend can compute run there, the others in :meth:`Sampler.sample`, which takes
+        what was sampled. A decode then has one output for the sequence, or `n_outputs_max_per_seq`.
+
+        Parameters
+        ----------
+        seq_id : int
+        chain : SamplerChain or None
+            Kept alive and busy until None or another chain takes its place, or the context is closed; then it samples on
+            the CPU again, from the state that it has. `penalties` and `logit_bias` need `n_vocab`.
+
+        Raises
+        ------
+        ValueError
+            The chain is empty, has a chain in it, or is for another number of tokens.
+        ContextBusyError
+            Another context samples with it.
+        ContextError
+            llama.cpp can't.
+        """
+        from .backend_sampling import set_sampler
+
+        set_sampler(self, seq_id, chain)
+
+    @property
+    def samplers(self):
+        """The chains that sample on the backend, a dict of sequence to :class:`SamplerChain`."""
+        from .backend_sampling import samplers_of
+
+        return samplers_of(self)
+
     @property
     def pooling_type(self):
         """How embeddings are pooled, a :class:`PoolingType`. Wraps ``llama_pooling_type``."""
@@ -331,3 +367,27 @@ cdef class Context(Outputs):
         from .stream import TextStream
 
         return TextStream(self, prompt, sampler, **options).complete()
+
+    def agenerate(self, prompt, sampler=None, **options):
+        """Decode a prompt in a thread and return an asynchronous iterator of token ids; see :class:`AsyncTokenLoop`."""
+        from .async_stream import AsyncTokenLoop
+
+        self.alive()
+        return AsyncTokenLoop(self, prompt, sampler, **options)
+
+    def astream(self, prompt, sampler=None, **options):
+        """Decode a prompt in a thread and return an asynchronous iterator of text; see :class:`AsyncTextStream`."""
+        from .async_stream import AsyncTextStream
+
+        self.alive()
+        return AsyncTextStream(self, prompt, sampler, **options)
+
+    async def acomplete(self, prompt, sampler=None, **options):
+        """Decode a prompt and generate to the end in a thread, and return a :class:`Completion`.
+
+        Options as in :class:`TextStream`; a cancelled task ends it as :class:`AsyncTextStream` says.
+        """
+        from .async_stream import AsyncTextStream
+
+        self.alive()
+        return await AsyncTextStream(self, prompt, sampler, **options).complete()

@@ -13,6 +13,11 @@ from llama_cy.vocab cimport Vocab
 cdef bool should_abort(void * cancelled) noexcept nogil
 
 
+cdef class Attachment:
+    """Something that the native context refers to until it is freed."""
+    cdef void end(self) noexcept
+
+
 cdef class ContextHandle:
     cdef llama_context * ptr
     cdef ModelHandle handle
@@ -23,6 +28,8 @@ cdef class ContextHandle:
     cdef list retired
     cdef bint computed
     cdef bint busy
+    # Of the process that made it.
+    cdef int generation
     # What threw in C++ left nobody knows what behind.
     cdef bint broken
     cdef int exports
@@ -35,6 +42,8 @@ cdef class ContextHandle:
     cdef tuple adapters
     # The pairs of control vector and scale, and the layers that they act on.
     cdef tuple control
+    # What samples on the backend, by sequence.
+    cdef dict attached
     # By sequence, what marks the snapshot that the device keeps, and its bytes there.
     cdef dict kept
     # Tells its own snapshots from those of others.

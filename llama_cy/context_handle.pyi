@@ -7,6 +7,9 @@ from .threadpool import Threadpool
 from .vocab import Vocab
 
 @disjoint_base
+class Attachment: ...
+
+@disjoint_base
 class ContextHandle:
     @property
     def n_threads(self) -> int: ...

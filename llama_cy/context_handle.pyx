@@ -19,7 +19,7 @@ from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.abort_callback cimport AbortCallback, on_abort
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died
+from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died, generation
 from llama_cy.threadpool cimport Threadpool
 
 import time
@@ -35,6 +35,13 @@ cdef bool should_abort(void * cancelled) noexcept nogil:
     return (<atomic_bool *> cancelled).load()
 
 
+cdef class Attachment:
+    """Something that the native context refers to until it is freed."""
+
+    cdef void end(self) noexcept:
+        """Let go: the context is gone, or refers to it no more."""
+
+
 # Freeing the context needs the weights, so a collected cycle must not take `handle` away first.
 @cython.no_gc_clear
 cdef class ContextHandle:
@@ -46,6 +53,7 @@ cdef class ContextHandle:
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1:
         self.ptr = ptr
         self.handle = handle
+        self.generation = generation()
         born(CONTEXT)
         close_at_exit(self, 0)
         return 0
@@ -59,6 +67,9 @@ cdef class ContextHandle:
     cdef int enter(self) except -1:
         check_exit()
         self.alive()
+        if self.generation != generation():
+            raise ContextError(
+                "the context was made before this process was forked, and its threads stayed in the other one; make one here")
         if self.busy:
             raise ContextBusyError("the context is in use by another thread")
         if self.broken:
@@ -80,9 +91,15 @@ cdef class ContextHandle:
         cdef llama_context * ptr = self.ptr
         self.ptr = NULL
         if ptr is not NULL:
-            with nogil:
-                llama_free(ptr)
+            # In a forked child it waits for threads that there are not; the system takes the memory back.
+            if self.generation == generation():
+                with nogil:
+                    llama_free(ptr)
             died(CONTEXT)
+        attached, self.attached = self.attached, None
+        if attached:
+            for one in attached.values():
+                (<Attachment> one).end()
         self.pool = self.pool_batch = self.retired = None
         self.watch = None
         self.abort = None
@@ -109,7 +126,7 @@ cdef class ContextHandle:
         # A daemon thread may be decoding; it gets a moment to notice, and nothing is freed under it.
         self.cancelled.store(True)
         deadline = time.monotonic() + 2
-        while self.busy and time.monotonic() < deadline:
+        while self.busy and self.generation == generation() and time.monotonic() < deadline:
             time.sleep(0.001)
         # Nothing reads a view any more, and a GPU's teardown would abort on a context that is left.
         if not self.busy:
@@ -126,6 +143,9 @@ cdef class ContextHandle:
             A view of logits is still in use.
         """
         if self.ptr is NULL:
+            return
+        if self.generation != generation():
+            self.release()
             return
         self.broken = False
         self.enter()

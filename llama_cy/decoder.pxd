@@ -51,6 +51,10 @@ cdef class Decoder(ContextHandle):
     cdef uint64_t history_epoch
     # So many of them were computed as a fresh run would, in whole micro-batches from the start.
     cdef int history_aligned
+    # So many of them, at the end of a prompt, gave logits that are kept; 0 where none are.
+    cdef int kept_at
+    # Whether there is nothing newer to read than those.
+    cdef bint shows_kept
     cdef int n_outputs_max
     cdef int n_pos_max
     # What the last computation threw.
@@ -68,6 +72,5 @@ cdef class Decoder(ContextHandle):
     cdef int compute_ext(self, BatchExt batch, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1
     cdef int n_used(self) noexcept
-    cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1
     cdef int check_room(self, int needed) except -1
     cdef int failed(self, int code, str what) except -1

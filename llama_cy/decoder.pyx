@@ -13,11 +13,7 @@ from llama cimport (
     llama_get_causal_attn,
     llama_memory_seq_pos_max,
     llama_memory_seq_pos_min,
-    llama_memory_seq_rm,
-    llama_model,
     llama_model_is_hybrid,
-    llama_model_is_recurrent,
-    llama_model_n_swa,
     llama_token,
 )
 
@@ -58,43 +54,6 @@ cdef class Decoder(ContextHandle):
             error.needed, error.available = needed, self.n_ctx_seq - used
             raise error
         return 0
-
-    cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1:
-        """Make sequence 0 hold the longest start of a prompt that it has already, and return how many tokens that is.
-
-        The last token of the prompt is never kept: its logits are wanted. `exact` keeps no more than whole
-        micro-batches, after which the rest is computed in the very steps of a fresh run.
-        """
-        cdef llama_model * weights = self.handle.alive()
-        cdef int kept = 0
-        cdef int held = <int> self.history.size()
-        cdef int most = min(held, <int> prompt.size() - 1)
-        cdef int n_swa
-        if self.history_epoch == self.epoch and not self.shift_deferred and not self.copy_deferred:
-            while kept < most and prompt[kept] == self.history[kept]:
-                kept += 1
-        if not llama_get_causal_attn(self.ptr):
-            # What was computed of a start has seen what came behind it.
-            kept = 0
-        if exact:
-            kept = min(kept, self.history_aligned) // self.n_ubatch * self.n_ubatch
-        if kept < held and kept:
-            # A recurrent state can't go back, and a window has dropped what lies before it.
-            n_swa = llama_model_n_swa(weights)
-            if llama_model_is_recurrent(weights) or llama_model_is_hybrid(weights):
-                kept = 0
-            elif n_swa and llama_memory_seq_pos_min(self.mem, 0) > max(0, kept - n_swa):
-                kept = 0
-        self.epoch += 1
-        if kept < held or not kept:
-            with nogil:
-                if not llama_memory_seq_rm(self.mem, 0, kept if kept else -1, -1):
-                    kept = 0
-                    llama_memory_seq_rm(self.mem, 0, -1, -1)
-        self.history.resize(kept)
-        self.history_aligned = min(self.history_aligned, kept)
-        self.history_epoch = self.epoch
-        return kept
 
     cdef int failed(self, int code, str what) except -1:
         """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
@@ -157,6 +116,7 @@ cdef class Decoder(ContextHandle):
         memset(&batch, 0, sizeof(batch))
         if used == 0:
             self.history.clear()
+            self.kept_at = 0
             self.history_aligned = 0
             self.history_epoch = self.epoch
         cdef bint known = self.history_epoch == self.epoch
@@ -193,12 +153,14 @@ cdef class Decoder(ContextHandle):
         # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
         self.gave_logits = self.generative and (not encode or self.mem is NULL)
         self.gave_embeddings = self.embedding or encode and self.encoder
+        self.shows_kept = False
         self.stale = False
 
     cdef void lose(self, int code) noexcept nogil:
         """Note that a failed computation left nothing, unless it was refused beforehand."""
         if code != 1 and code != -1:
             self.n_rows = 0
+            self.shows_kept = False
 
     cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1:
         cdef int code

@@ -62,7 +62,16 @@ class InvalidBatchError(DecodeError, ValueError):
 
 
 class GrammarError(LlamaError, ValueError):
-    """A grammar that can't be parsed, or a token that it does not allow."""
+    """A grammar that can't be parsed, or a token that it does not allow.
+
+    Attributes
+    ----------
+    line, column : int or None
+        Where the grammar is wrong, from 1.
+    """
+
+    line: int | None = None
+    column: int | None = None
 
 
 class StateError(LlamaError, ValueError):
@@ -75,6 +84,10 @@ class ClosedError(LlamaError, ValueError):
 
 class ContextBusyError(LlamaError):
     """The context or sampler is in use by another thread."""
+
+
+class PoolTimeoutError(LlamaError, TimeoutError):
+    """No context of a :class:`ContextPool` came back in time."""
 
 
 class BackendError(LlamaError):

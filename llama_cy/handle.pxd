@@ -6,6 +6,8 @@ cdef class ModelHandle:
     # Whether somebody else frees it, and who keeps it until then.
     cdef bint borrowed
     cdef object owner
+    # Of the process that loaded it.
+    cdef int generation
     cdef object __weakref__
 
     cdef llama_model * alive(self) except NULL

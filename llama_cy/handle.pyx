@@ -3,7 +3,7 @@
 cimport cython
 from llama cimport import_llama_cy, llama_model, llama_model_free
 
-from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died
+from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation
 
 from .errors import ClosedError
 
@@ -20,6 +20,7 @@ cdef class ModelHandle:
     cdef ModelHandle own(llama_model * ptr):
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
+        handle.generation = generation()
         born(MODEL)
         close_at_exit(handle, 1)
         return handle
@@ -29,6 +30,7 @@ cdef class ModelHandle:
         """Use weights that belong to `owner`, which is kept as long."""
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
+        handle.generation = generation()
         handle.borrowed = True
         handle.owner = owner
         close_at_exit(handle, 1)
@@ -44,8 +46,10 @@ cdef class ModelHandle:
         cdef llama_model * ptr = self.ptr
         self.ptr = NULL
         if ptr is not NULL and not self.borrowed:
-            with nogil:
-                llama_model_free(ptr)
+            # A forked child would talk to a device that it does not have.
+            if self.generation == generation():
+                with nogil:
+                    llama_model_free(ptr)
             died(MODEL)
         self.owner = None
 

@@ -1,6 +1,7 @@
 """Count native objects, and close the living ones before the process's static destructors run."""
 
 import atexit
+import os
 import time
 import weakref
 
@@ -12,6 +13,13 @@ from llama_cy.abort cimport GUARD_CALL, guard, unguard
 cdef extern from *:
     """
     #include <atomic>
+    #include <pthread.h>
+    // How many forks lie between this process and the one that imported the module.
+    static std::atomic<int> llama_cy_generation;
+    static void llama_cy_forked() { llama_cy_generation++; }
+    static void llama_cy_watch_forks() { pthread_atfork(nullptr, nullptr, llama_cy_forked); }
+    static int llama_cy_current_generation() { return llama_cy_generation; }
+
     static std::atomic<int64_t> llama_cy_live[8];
     static void llama_cy_count(int kind, int64_t change) { llama_cy_live[kind] += change; }
     static int64_t llama_cy_living(int kind) { return llama_cy_live[kind]; }
@@ -29,7 +37,11 @@ cdef extern from *:
     int64_t llama_cy_living(int kind) noexcept nogil
     void llama_cy_begin_exit() noexcept
     bool llama_cy_exiting() noexcept nogil
+    void llama_cy_watch_forks() noexcept
+    int llama_cy_current_generation() noexcept nogil
     bool llama_cy_in_exit_thread() noexcept nogil
+
+llama_cy_watch_forks()
 
 # How long the exit waits for threads to come out of llama.cpp.
 EXIT_SECONDS = 2.0
@@ -53,6 +65,11 @@ def live_objects():
     """
     names = ("model", "context", "sampler", "batch", "threadpool", "adapter")
     return {name: llama_cy_living(kind) for kind, name in enumerate(names)}
+
+
+cdef int generation() noexcept nogil:
+    """Tell the processes apart that forks make of one: what has threads belongs to the one that made it."""
+    return llama_cy_current_generation()
 
 
 cdef bint exiting() noexcept nogil:
@@ -85,6 +102,16 @@ cdef void leave_native() noexcept:
     global working
     unguard()
     working -= 1
+
+
+def _forget_threads():
+    # Those that were working stayed behind.
+    global working
+    working = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 # Contexts (order 0) go before the weights they use (order 1).

@@ -3,7 +3,7 @@ from typing import Literal, SupportsIndex
 
 from typing_extensions import Self, disjoint_base
 
-from .completion import Timings
+from .completion import Timings, TokenLogprob
 from .context import Context
 from .sampler import Sampler
 from .vocab import Vocab
@@ -20,6 +20,7 @@ class TokenLoop:
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> Self: ...
     @property
     def context(self) -> Context: ...
@@ -31,6 +32,8 @@ class TokenLoop:
     def finish_reason(self) -> Literal["stop", "length", "eog", "cancelled"] | None: ...
     @property
     def tokens(self) -> list[int]: ...
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None: ...
     @property
     def timings(self) -> Timings: ...
     def cancel(self) -> None: ...

@@ -2,27 +2,18 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
-from libc.string cimport memset
 from llama cimport (
-    LLAMA_TOKEN_NULL,
     import_llama_cy,
-    llama_batch,
-    llama_get_logits_ith,
-    llama_sampler_accept,
-    llama_sampler_reset,
     llama_time_us,
     llama_token,
-    llama_vocab_is_eog,
 )
 
 from llama_cy.context cimport Context
-from llama_cy.decoder cimport decode_caught
-from llama_cy.sampler cimport sample_row
 from llama_cy.vocab cimport Vocab
 
 from . import log
 from .checks import integer
-from .completion import Timings
+from .completion import Timings, TokenLogprob
 from .errors import ClosedError, ContextBusyError, DecodeAborted, KVCacheFullError, LlamaError
 from .sampler_chain import sampling
 
@@ -53,7 +44,10 @@ cdef class TokenLoop:
     reuse : bool or "exact"
         Keep what sequence 0 holds of the prompt's start, and decode the rest only; False decodes all of it. Logits are
         then those of a fresh run but for rounding, which differs with the size of a batch; "exact" keeps whole
-        micro-batches only, and gives the very bits.
+        micro-batches only, and gives the very bits. The prompt of the last loop is not decoded again, and gives the
+        logits that it gave then.
+    logprobs : int, optional
+        Note the log probability of each token, before any sampler changed it, and those of so many most probable ones.
 
     Attributes
     ----------
@@ -72,11 +66,11 @@ cdef class TokenLoop:
     """
 
     def __cinit__(self, Context context not None, prompt, sampler=None, *, max_tokens=None, stop_tokens=(),
-                  bint ignore_eog=False, reuse=True):  # fmt: skip
+                  bint ignore_eog=False, reuse=True, logprobs=None):  # fmt: skip
         self.context = context
         self.sampler = sampling() if sampler is None else sampler
-        self.max_tokens = -1 if max_tokens is None else integer("max_tokens", max_tokens, 0, 2**62)
-        self.ignore_eog = ignore_eog
+        self.taker.left = -1 if max_tokens is None else integer("max_tokens", max_tokens, 0, 2**62)
+        self.taker.ignore_eog = ignore_eog
         if reuse not in (True, False, "exact"):
             raise ValueError(f"reuse must be True, False or 'exact', not {reuse!r}")
         self.reuse = bool(reuse)
@@ -89,7 +83,9 @@ cdef class TokenLoop:
         self.sampler.alive()
         if context.mem is NULL:
             raise LlamaError("the model only encodes; it can't generate")
-        vocab.collect(stop_tokens, self.stop_tokens)
+        vocab.collect(stop_tokens, self.taker.stop_tokens)
+        if logprobs is not None:
+            self.taker.n_best = integer("logprobs", logprobs, 0, context.n_vocab)
         if isinstance(prompt, (str, bytes)):
             vocab.collect(prompt_tokens(vocab, prompt), self.prompt)
         elif prompt is not None:
@@ -117,6 +113,8 @@ cdef class TokenLoop:
         self.running = True
         try:
             self.context.check_exports("generate")
+            if self.context.attached:
+                raise ValueError("a chain samples on the backend: decode and sample() by hand, or set_sampler(0, None)")
             if self.started and self.epoch != self.context.epoch:
                 raise LlamaError("the context was used by something else since the last token of this loop")
             if not self.started:
@@ -144,17 +142,19 @@ cdef class TokenLoop:
             if not self.reuse:
                 context.history_epoch = 0
             self.reused = context.keep_prefix(self.prompt, self.exact)
-            llama_sampler_reset(self.sampler.ptr)
+            self.sampler.restart()
             try:
-                context.decode_tokens(self.prompt.data() + self.reused, <int> self.prompt.size() - self.reused)
+                context.decode_prompt(self.prompt, self.reused)
             except DecodeAborted:
                 self.reason = CANCELLED
         else:
             context.row(-1)
-        self.past = context.n_used()
-        self.room = context.n_ctx_seq if context.bounded else 2**31 - 1
+        self.taker.context, self.taker.vocab = context.ptr, context.own_vocab.ptr
+        self.taker.n_vocab = context.n_vocab
+        self.taker.room = (context.n_ctx_seq if context.bounded else 2**31 - 1) - context.n_used()
+        self.taker.kept = context.kept_logits.data() if context.shows_kept else NULL
         self.prompt_us = llama_time_us() - begin
-        if self.max_tokens == 0 and self.reason == RUNNING:
+        if self.taker.left == 0 and self.reason == RUNNING:
             self.reason = LENGTH
         self.epoch = context.epoch
         self.started = True
@@ -163,9 +163,6 @@ cdef class TokenLoop:
     cdef Step step(self) except? LAST nogil:
         """Choose one token and decode it. The token is the last one of `produced` unless the answer is ENDED."""
         cdef const float * logits
-        cdef llama_token token, stop
-        cdef llama_batch batch
-        cdef int code
         cdef int64_t begin
         if self.reason != RUNNING:
             return ENDED
@@ -173,62 +170,50 @@ cdef class TokenLoop:
             self.reason = CANCELLED
             return ENDED
         begin = llama_time_us()
-        logits = llama_get_logits_ith(self.context.ptr, -1)
+        logits = self.taker.row()
         if logits is NULL:
             with gil:
                 raise ValueError("there are no logits to sample from; decode something first")
-        token = sample_row(self.sampler.ptr, logits, self.context.n_vocab, self.sampler.candidates)
-        if token == LLAMA_TOKEN_NULL:
-            with gil:
-                raise ValueError("no sampler selected a token; end the chain with greedy() or dist()")
-        llama_sampler_accept(self.sampler.ptr, token)
-        if llama_vocab_is_eog(self.context.own_vocab.ptr, token) and not self.ignore_eog:
+        self.taker.take(self.turn, self.sampler.choose(logits, self.context.n_vocab), logits)
+        self.loop_us += llama_time_us() - begin
+        return self.note()
+
+    cdef Step note(self) except? LAST nogil:
+        """Take down what a turn came to."""
+        cdef turn_kind kind = self.turn.kind
+        if kind == TURN_EOG:
             self.reason = EOG
             return ENDED
-        for stop in self.stop_tokens:
-            if token == stop:
-                self.reason = STOP
-                return ENDED
-        self.produced.push_back(token)
-        if self.past >= self.room:
-            self.reason = LENGTH
-            return LAST
-        memset(&batch, 0, sizeof(batch))
-        batch.n_tokens = 1
-        batch.token = &self.produced.back()
-        code = decode_caught(self.context.ptr, batch, self.context.thrown)
-        self.loop_us += llama_time_us() - begin
-        if code == 1:
-            # Hybrids may be full before n_ctx tokens; nothing of what was generated is lost.
-            self.reason = LENGTH
-            return LAST
-        if code == 0:
+        if kind == TURN_STOP:
+            self.reason = STOP
+            return ENDED
+        if self.turn.decoded:
             self.context.gave(1, False)
             self.context.shift_deferred = self.context.copy_deferred = False
-            self.past += 1
             if self.context.history_epoch == self.context.epoch:
-                self.context.history.push_back(token)
-        else:
+                self.context.history.push_back(self.turn.token)
+        elif self.turn.code > 1 or self.turn.code < 0:
             self.context.history_epoch = 0
-            self.context.lose(code)
-            self.produced.pop_back()
+            self.context.lose(self.turn.code)
+        if kind == TURN_TOKEN or kind == TURN_LENGTH:
+            self.produced.push_back(self.turn.token)
+            if self.taker.n_best >= 0:
+                self.probabilities.push_back(self.turn.logprob)
         if self.context.stopped():
             # Where it only said False, the loop ends as one that was cancelled.
             with gil:
                 self.context.resume()
-        if code == 2:
-            self.reason = CANCELLED
-            return ENDED
-        if code != 0:
-            with gil:
-                self.decoded(code)
-        if <int64_t> self.produced.size() == self.max_tokens:
+        if kind == TURN_LENGTH:
             self.reason = LENGTH
             return LAST
+        if kind == TURN_CANCELLED:
+            self.reason = CANCELLED
+            return ENDED
+        if kind == TURN_FAILED:
+            with gil:
+                self.context.thrown = self.turn.thrown
+                self.context.failed(self.turn.code, f"decoding token {self.produced.size() + 1}")
         return TOKEN
-
-    cdef int decoded(self, int code) except -1:
-        return self.context.failed(code, f"decoding token {self.produced.size() + 1}")
 
     def __iter__(self):
         return self
@@ -277,6 +262,18 @@ cdef class TokenLoop:
         cdef llama_token token
         self.check_idle()
         return [token for token in self.produced]
+
+    @property
+    def logprobs(self):
+        """What was noted of the tokens so far, a list of :class:`TokenLogprob`; None unless it was asked for."""
+        cdef token_logprob one
+        self.check_idle()
+        if self.taker.n_best < 0:
+            return None
+        return [
+            TokenLogprob(one.token, one.logprob, tuple([(pair.first, pair.second) for pair in one.best]))
+            for one in self.probabilities
+        ]
 
     @property
     def timings(self):

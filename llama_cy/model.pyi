@@ -44,6 +44,26 @@ class Model:
         no_host: bool = False,
         load_mtp: bool = ...,
     ) -> Self: ...
+    @classmethod
+    async def load_async(
+        cls,
+        path: _Path,
+        *,
+        n_gpu_layers: int | Literal["auto"] = "auto",
+        progress: Callable[[float], object] | bool | None = None,
+        trusted: bool = True,
+        split_mode: SplitMode | str = ...,
+        main_gpu: int = ...,
+        tensor_split: Iterable[float] | None = None,
+        load_mode: LoadMode | str = ...,
+        lazy_mode: LazyMode | str = ...,
+        kv_overrides: Mapping[str, bool | int | float | str] | None = None,
+        vocab_only: bool = False,
+        check_tensors: bool = False,
+        use_extra_bufts: bool = ...,
+        no_host: bool = False,
+        load_mtp: bool = ...,
+    ) -> Self: ...
     @property
     def path(self) -> str: ...
     @property
@@ -99,6 +119,7 @@ class Model:
     @property
     def is_diffusion(self) -> bool: ...
     def chat_template(self, name: str | None = None) -> str | None: ...
+    def _repr_html_(self) -> str: ...
     def context(
         self,
         *,

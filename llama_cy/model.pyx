@@ -63,7 +63,7 @@ cdef class Model:
         any other number than 0 without a GPU is a BackendError.
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
-        True draws a bar (needs the ``progress`` extra).
+        True draws a bar (needs the ``progress`` extra, except in a notebook).
     trusted : bool
         False for a file from anywhere: it is loaded and used a little in a child process first, on the CPU and with bounds
         on time and memory, and only then here; `check_tensors` is on. That takes as long as a second load. Whether True
@@ -105,6 +105,17 @@ use_extra_bufts, no_host, load_mtp
         self.path = name
         self.vocab_only = load_params.c.vocab_only
 
+    @classmethod
+    async def load_async(cls, path, *, progress=None, **params):
+        """Load a model in a thread, while the event loop goes on; parameters as in :class:`Model`.
+
+        `progress` is called in that thread. A cancelled task ends the load; where the file is not trusted, the child
+        process comes to its end first.
+        """
+        from .async_load import load_in_thread
+
+        return await load_in_thread(cls, path, progress=progress, **params)
+
     cdef llama_model * ptr(self) except NULL:
         if self.handle is None:
             raise ClosedError("the model is closed")
@@ -141,6 +152,11 @@ use_extra_bufts, no_host, load_mtp
 
     def __repr__(self):
         return f"<Model {self.path!r}: {self.desc}>" if self else f"<Model {self.path!r}, closed>"
+
+    def _repr_html_(self):
+        from .notebook import model_html
+
+        return model_html(self)
 
     def context(self, **params):
         """Create a :class:`Context`; parameters as there."""

@@ -14,6 +14,13 @@ from llama cimport (
     llama_get_embeddings_seq,
     llama_get_logits,
     llama_get_logits_ith,
+    llama_get_sampled_candidates_count_ith,
+    llama_get_sampled_candidates_ith,
+    llama_get_sampled_logits_count_ith,
+    llama_get_sampled_logits_ith,
+    llama_get_sampled_probs_count_ith,
+    llama_get_sampled_probs_ith,
+    llama_get_sampled_token_ith,
     llama_model_n_cls_out,
     llama_model_n_embd_out,
     llama_pooling_type,
@@ -21,7 +28,7 @@ from llama cimport (
     llama_set_embeddings,
 )
 
-from llama_cy.decoder cimport Decoder
+from llama_cy.prefix cimport PrefixKeeper
 
 import numpy as np
 
@@ -41,7 +48,7 @@ cdef object copied(const float * values, Py_ssize_t n):
 
 
 @cython.no_gc_clear
-cdef class Outputs(Decoder):
+cdef class Outputs(PrefixKeeper):
     """What a :class:`Context` gives of its computations."""
 
     cdef int check_fresh(self) except -1:
@@ -75,8 +82,14 @@ cdef class Outputs(Decoder):
     cdef const float * row(self, int32_t i) except NULL:
         cdef const float * values = NULL
         self.check_logits()
+        if self.attached and self.sampled_rows(i):
+            # What is in memory there is of another decode.
+            raise ValueError(f"row {i} was sampled on the backend, which gives sampled_logits() instead")
         # From behind, llama.cpp would count rows that a failed decode never filled.
-        if self.n_rows:
+        if self.shows_kept:
+            if i in (0, -1):
+                values = self.kept_logits.data()
+        elif self.n_rows:
             with nogil:
                 values = llama_get_logits_ith(self.ptr, i)
         if values is NULL:
@@ -132,10 +145,112 @@ cdef class Outputs(Decoder):
         self.enter()
         try:
             self.check_logits()
-            if self.n_rows:
+            if self.attached:
+                raise ValueError("a chain samples on the backend: ask for logits() or sampled_logits() row by row")
+            if self.shows_kept:
+                values = self.kept_logits.data()
+            elif self.n_rows:
                 with nogil:
                     values = llama_get_logits(self.ptr)
             return copied(values, <Py_ssize_t> self.n_rows * self.n_vocab).reshape(self.n_rows, self.n_vocab)
+        finally:
+            self.leave()
+
+    cdef bint sampled_rows(self, int32_t i) except -1:
+        """Whether a row of the last decode was sampled on the backend."""
+        cdef bint sampled = False
+        self.check_fresh()
+        if self.n_rows and self.attached:
+            with nogil:
+                sampled = llama_get_sampled_token_ith(self.ptr, i) >= 0 or (
+                    llama_get_sampled_logits_ith(self.ptr, i) is not NULL)
+        log.flush()
+        return sampled
+
+    def sampled_token(self, i=-1):
+        """Return the token that the backend sampled for a row. Wraps ``llama_get_sampled_token_ith``.
+
+        Parameters
+        ----------
+        i : int
+            Index in the batch; negative counts back from the last row.
+
+        Returns
+        -------
+        int or None
+            None where :meth:`set_sampler` gave the row's sequence no chain, or one that selects on the CPU.
+        """
+        cdef int32_t row = integer("i", i, -INT32_MAX, INT32_MAX)
+        self.enter()
+        try:
+            return llama_get_sampled_token_ith(self.ptr, row) if self.sampled_rows(row) and (
+                llama_get_sampled_token_ith(self.ptr, row) >= 0) else None
+        finally:
+            self.leave()
+
+    def sampled_probs(self, i=-1):
+        """Copy the probabilities that the backend drew from. Wraps ``llama_get_sampled_probs_ith``.
+
+        As many as ``llama_get_sampled_probs_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        :meth:`sampled_token`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            float32; None where there are none.
+        """
+        cdef int32_t row = integer("i", i, -INT32_MAX, INT32_MAX)
+        cdef int n
+        self.enter()
+        try:
+            n = llama_get_sampled_probs_count_ith(self.ptr, row) if self.sampled_rows(row) else 0
+            return copied(llama_get_sampled_probs_ith(self.ptr, row), n) if n else None
+        finally:
+            self.leave()
+
+    def sampled_logits(self, i=-1):
+        """Copy the logits that the backend's samplers left. Wraps ``llama_get_sampled_logits_ith``.
+
+        As many as ``llama_get_sampled_logits_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        :meth:`sampled_token`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            float32; None where there are none.
+        """
+        cdef int32_t row = integer("i", i, -INT32_MAX, INT32_MAX)
+        cdef int n
+        self.enter()
+        try:
+            n = llama_get_sampled_logits_count_ith(self.ptr, row) if self.sampled_rows(row) else 0
+            return copied(llama_get_sampled_logits_ith(self.ptr, row), n) if n else None
+        finally:
+            self.leave()
+
+    def sampled_candidates(self, i=-1):
+        """Copy the tokens that the backend chose among. Wraps ``llama_get_sampled_candidates_ith``.
+
+        As many as ``llama_get_sampled_candidates_count_ith`` says, or all where nothing was cut; parameters as in
+        :meth:`sampled_token`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            int32; None where the row was not sampled on the backend.
+        """
+        cdef int32_t row = integer("i", i, -INT32_MAX, INT32_MAX)
+        cdef int n
+        cdef int32_t[::1] target
+        self.enter()
+        try:
+            if not self.sampled_rows(row):
+                return None
+            n = llama_get_sampled_candidates_count_ith(self.ptr, row) or self.n_vocab
+            array = np.empty(n, dtype=np.int32)
+            target = array
+            memcpy(&target[0], llama_get_sampled_candidates_ith(self.ptr, row), n * sizeof(int32_t))
+            return array
         finally:
             self.leave()
 

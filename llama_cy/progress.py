@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .notebook import in_notebook, notebook_bar
+
 
 @contextmanager
 def reporter(progress: Any, title: str) -> Iterator[Callable[[float], Any] | None]:
@@ -14,7 +16,7 @@ def reporter(progress: Any, title: str) -> Iterator[Callable[[float], Any] | Non
     Parameters
     ----------
     progress : callable, bool or None
-        True draws a bar on stderr with rich, or with tqdm where rich is missing.
+        True draws a bar: under the cell of a notebook, elsewhere on stderr with rich, or tqdm where rich is missing.
     title : str
         Shown beside the bar.
     """
@@ -31,6 +33,10 @@ def reporter(progress: Any, title: str) -> Iterator[Callable[[float], Any] | Non
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[[float], Any]]:
+    if in_notebook():
+        with notebook_bar(title) as report:
+            yield report
+        return
     try:
         from rich.console import Console
         from rich.progress import Progress

@@ -3,17 +3,25 @@
 cimport cython
 from llama cimport (
     import_llama_cy,
+    llama_perf_sampler,
+    llama_perf_sampler_data,
+    llama_perf_sampler_reset,
+    llama_sampler,
     llama_sampler_chain_add,
     llama_sampler_chain_default_params,
     llama_sampler_chain_get,
     llama_sampler_chain_init,
     llama_sampler_chain_n,
-    llama_sampler_clone,
-    llama_sampler_name,
+    llama_sampler_chain_params,
+    llama_sampler_chain_remove,
 )
 
-from llama_cy.lifetime cimport SAMPLER, died
+from llama_cy.lifetime cimport SAMPLER, born, died
 from llama_cy.sampler cimport Sampler
+from llama_cy.sampler_handle cimport SamplerHandle
+
+from .checks import flag, integer
+from .completion import SamplerPerf
 
 import_llama_cy()
 
@@ -26,16 +34,21 @@ cdef class SamplerChain(Sampler):
     Parameters
     ----------
     *samplers : Sampler
-        In the order of use; each moves into the chain. The last one must select: ``greedy`` or ``dist``.
+        In the order of use; each moves into the chain. One of the last must select: ``greedy``, ``dist``, ``mirostat``,
+        ``mirostat_v2`` or ``adaptive_p``.
+    no_perf : bool
+        Do not measure the time that they take. Wraps ``llama_sampler_chain_default_params``.
     """
 
     def __cinit__(self, *args, **kwargs):
         self.members = []
 
-    def __init__(self, *samplers):
+    def __init__(self, *samplers, no_perf=True):
+        cdef llama_sampler_chain_params params = llama_sampler_chain_default_params()
         if self.ptr is not NULL:
             raise TypeError("a SamplerChain is initialised once")
-        self.own(llama_sampler_chain_init(llama_sampler_chain_default_params()))
+        params.no_perf = self.no_perf = flag("no_perf", no_perf)
+        self.own(llama_sampler_chain_init(params))
         for sampler in samplers:
             self.add(sampler)
 
@@ -51,6 +64,11 @@ cdef class SamplerChain(Sampler):
         -------
         SamplerChain
             Itself.
+
+        Raises
+        ------
+        ValueError
+            It is the chain itself, or made for another number of tokens than one in the chain.
         """
         sampler.alive()
         if sampler is self:
@@ -59,19 +77,124 @@ cdef class SamplerChain(Sampler):
         try:
             sampler.enter()
             try:
+                if self.n_vocab and sampler.n_vocab:
+                    sampler.fits(self.n_vocab)
                 llama_sampler_chain_add(self.ptr, sampler.ptr)
+                self.picker.plan.add(sampler.picker.plan)
                 sampler.moved = True
                 self.members.append(sampler)
                 died(SAMPLER)
+                self.refresh()
             finally:
                 sampler.leave()
         finally:
             self.leave()
         return self
 
+    cdef int refresh(self) except -1:
+        """Gather what the members need."""
+        cdef SamplerHandle member
+        self.n_vocab = max([(<SamplerHandle> one).n_vocab for one in self.members], default=0)
+        for member in self.members:
+            self.picker.lost |= member.picker.lost
+            self.custom |= member.custom
+        return SamplerHandle.owned(self, self.ptr)
+
+    cdef bint composed(self) noexcept:
+        return True
+
+    cdef int resemble(self, SamplerHandle other) except -1:
+        cdef SamplerHandle member, twin
+        cdef list members = (<SamplerChain> other).members
+        # A copy keeps its members, which somebody may hold.
+        for member in members[len(self.members):]:
+            twin = type(member).__new__(type(member))
+            twin.moved = True
+            self.members.append(twin)
+        for member, twin in zip(members, self.members):
+            twin.resemble(member)
+        self.n_vocab, self.custom, self.no_perf = other.n_vocab, other.custom, (<SamplerChain> other).no_perf
+        self.picker = other.picker
+        return 0
+
+    cdef int owned(self, llama_sampler * ptr) except -1:
+        """Show the members where C keeps them."""
+        cdef SamplerHandle member
+        cdef int i
+        for i, member in enumerate(self.members):
+            member.ptr = llama_sampler_chain_get(ptr, i)
+            member.owned(member.ptr)
+        return SamplerHandle.owned(self, ptr)
+
+    cdef int index(self, object i) except -1:
+        cdef int n = llama_sampler_chain_n(self.ptr)
+        if not n:
+            raise IndexError("the chain is empty")
+        try:
+            number = integer("i", i, -n, n - 1)
+        except ValueError as error:
+            raise IndexError(str(error)) from None
+        return number + n if number < 0 else number
+
+    def get(self, i):
+        """Look at a sampler in the chain, which it stays in. Wraps ``llama_sampler_chain_get``.
+
+        Parameters
+        ----------
+        i : int
+            From 0, or from the end when negative.
+
+        Returns
+        -------
+        Sampler
+            It tells its name and seed.
+
+        Raises
+        ------
+        IndexError
+            There are not so many.
+        """
+        self.alive()
+        cdef int number = self.index(i)
+        cdef SamplerHandle member = self.members[number]
+        member.ptr = llama_sampler_chain_get(self.ptr, number)
+        return member
+
+    def remove(self, i):
+        """Move a sampler out of the chain again, with its state. Wraps ``llama_sampler_chain_remove``.
+
+        Parameters
+        ----------
+        i : int
+            As in :meth:`get`.
+
+        Returns
+        -------
+        Sampler
+            For use by itself or in another chain.
+        """
+        cdef SamplerHandle member
+        cdef int number
+        self.enter()
+        try:
+            number = self.index(i)
+            member = self.members.pop(number)
+            member.ptr = llama_sampler_chain_remove(self.ptr, number)
+            member.moved = False
+            member.picker.lost = self.picker.lost and member.picker.grammars.size()
+            born(SAMPLER)
+            self.picker.lost = self.custom = False
+            self.picker.plan.distrust(b"a sampler was taken out")
+            member.picker.plan.distrust(b"the sampler was in a chain")
+            self.refresh()
+        finally:
+            self.leave()
+        return member
+
     cdef void forget(self) noexcept:
-        cdef Sampler member
+        cdef SamplerHandle member
         self.ptr = NULL
+        self.picker.grammars.clear()
         for member in self.members:
             member.forget()
 
@@ -80,24 +203,33 @@ cdef class SamplerChain(Sampler):
         if self.ptr is not NULL:
             self.release()
 
-    def clone(self):
-        """Copy the chain, its samplers and their state. Wraps ``llama_sampler_clone``."""
-        cdef SamplerChain twin = SamplerChain.__new__(SamplerChain)
-        self.enter()
-        try:
-            twin.own(llama_sampler_clone(self.ptr))
-        finally:
-            self.leave()
-        return twin
-
     def __len__(self):
+        """Count the samplers. Wraps ``llama_sampler_chain_n``."""
         return llama_sampler_chain_n(self.alive())
 
     def __repr__(self):
         if self.ptr is NULL:
             return "<SamplerChain, closed>"
-        steps = [llama_sampler_name(llama_sampler_chain_get(self.ptr, i)).decode() for i in range(len(self))]
+        steps = [self.members[i].name for i in range(llama_sampler_chain_n(self.ptr))]
         return f"<SamplerChain {' → '.join(steps) or 'empty'}>"
+
+    def perf(self):
+        """Return what it took since the start or the last :meth:`perf_reset`. Wraps ``llama_perf_sampler``.
+
+        Returns
+        -------
+        SamplerPerf
+        """
+        cdef llama_perf_sampler_data data = llama_perf_sampler(self.alive())
+        return SamplerPerf(data.t_sample_ms / 1e3, data.n_sample)
+
+    def perf_reset(self):
+        """Count from now on. Wraps ``llama_perf_sampler_reset``."""
+        self.enter()
+        try:
+            llama_perf_sampler_reset(self.ptr)
+        finally:
+            self.leave()
 
 
 def sampling(*, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repeat_penalty=1.0, frequency_penalty=0.0,

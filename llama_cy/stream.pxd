@@ -18,6 +18,8 @@ cdef class TextStream:
     cdef readonly TokenLoop loop
     cdef text_assembler text
     cdef vector[char] piece
+    # What complete() gathered before an exception.
+    cdef string waiting
 
     cdef Step advance(self) except? LAST nogil
     cdef str take(self, size_t size)

@@ -3,7 +3,7 @@ from typing import Literal, SupportsIndex
 
 from typing_extensions import Self, disjoint_base
 
-from .completion import Completion, Timings
+from .completion import Completion, Timings, TokenLogprob
 from .context import Context
 from .loop import TokenLoop
 from .sampler import Sampler
@@ -21,6 +21,7 @@ class TextStream:
         stop_tokens: Iterable[SupportsIndex] = (),
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
+        logprobs: SupportsIndex | None = None,
     ) -> Self: ...
     @property
     def loop(self) -> TokenLoop: ...
@@ -30,6 +31,8 @@ class TextStream:
     def finish_reason(self) -> Literal["stop", "length", "eog", "cancelled"] | None: ...
     @property
     def tokens(self) -> list[int]: ...
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None: ...
     @property
     def timings(self) -> Timings: ...
     def complete(self) -> Completion: ...

@@ -3,7 +3,6 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t
-from libcpp.string cimport string
 from llama cimport import_llama_cy, llama_time_us, llama_token_to_piece
 
 from llama_cy.loop cimport ENDED, RUNNING, STOP, TOKEN, TokenLoop
@@ -14,7 +13,7 @@ from .completion import Completion
 
 import_llama_cy()
 
-cdef int64_t SIGNAL_INTERVAL_US = 20_000
+cdef int64_t SIGNAL_INTERVAL_US = 5_000
 
 
 cdef class TextStream:
@@ -25,7 +24,7 @@ cdef class TextStream:
 
     Parameters
     ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse, logprobs
         As in :class:`TokenLoop`.
     stop : str or iterable of str
         Texts that end the stream and are not handed out, wherever token boundaries fall.
@@ -71,6 +70,11 @@ cdef class TextStream:
     def __next__(self):
         cdef Step step = TOKEN
         cdef size_t size
+        if not self.waiting.empty() and not self.loop.closed:
+            self.loop.check_idle()
+            text = PyUnicode_DecodeUTF8(self.waiting.data(), self.waiting.size(), b"replace")
+            self.waiting.clear()
+            return text
         if self.loop.reason != RUNNING:
             self.loop.check_idle()
             if self.loop.closed or not self.text.size():
@@ -102,10 +106,10 @@ cdef class TextStream:
         Returns
         -------
         Completion
-            With all the text that was not handed out before.
+            With all the text that was not handed out before. What was generated before an exception stays for the next
+            call, or for the iterator.
         """
         cdef Step step = TOKEN
-        cdef string out
         cdef size_t size
         cdef int64_t begin
         if self.loop.reason == RUNNING:
@@ -117,16 +121,18 @@ cdef class TextStream:
                         while step == TOKEN and llama_time_us() - begin < SIGNAL_INTERVAL_US:
                             step = self.advance()
                             size = self.text.size() if step != TOKEN else self.text.ready()
-                            out.append(self.text.data(), size)
+                            self.waiting.append(self.text.data(), size)
                             self.text.take(size)
                     PyErr_CheckSignals()
             finally:
                 self.loop.leave()
         self.loop.check_idle()
-        out.append(self.text.data(), self.text.size())
+        self.waiting.append(self.text.data(), self.text.size())
         self.text.take(self.text.size())
-        text = PyUnicode_DecodeUTF8(out.data(), out.size(), b"replace")
-        return Completion(text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused)
+        text = PyUnicode_DecodeUTF8(self.waiting.data(), self.waiting.size(), b"replace")
+        self.waiting.clear()
+        return Completion(
+            text, self.loop.tokens, self.loop.finish_reason, self.loop.timings, self.loop.reused, self.loop.logprobs)
 
     def cancel(self):
         """End the stream, from any thread; the memory stays at the last token handed out."""
@@ -159,6 +165,11 @@ cdef class TextStream:
     def tokens(self):
         """The tokens generated so far, a list of int."""
         return self.loop.tokens
+
+    @property
+    def logprobs(self):
+        """What was noted of the tokens so far, as in :attr:`TokenLoop.logprobs`."""
+        return self.loop.logprobs
 
     @property
     def timings(self):

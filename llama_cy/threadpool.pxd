@@ -7,6 +7,8 @@ cdef class Threadpool:
     cdef readonly int n_threads
     cdef readonly tuple cpumask
     cdef object user
+    # Of the process that has the threads.
+    cdef int generation
 
     cdef int create(self) except -1
     cdef int serve(self, object context) except -1

@@ -5,7 +5,7 @@ from ggml cimport ggml_sched_priority, ggml_threadpool_params_default
 from ggml_cpu cimport ggml_threadpool_free, ggml_threadpool_new
 from llama cimport import_llama_cy
 
-from llama_cy.lifetime cimport THREADPOOL, born, died
+from llama_cy.lifetime cimport THREADPOOL, born, died, generation
 
 import os
 import sys
@@ -117,6 +117,7 @@ cdef class Threadpool:
             self.create()
         if self.ptr is NULL:
             raise MemoryError(f"a pool of {self.n_threads} threads could not be created")
+        self.generation = generation()
         born(THREADPOOL)
 
     cdef int create(self) except -1:
@@ -139,6 +140,8 @@ cdef class Threadpool:
 
     cdef int serve(self, object context) except -1:
         """Two contexts would give one pool two computations at once, which corrupts it."""
+        if self.generation != generation():
+            raise BackendError("the pool was made before this process was forked, and its threads stayed in the other one")
         user = None if self.user is None else self.user()
         if user is not None and user is not context and user:
             raise ValueError(f"the pool already serves another context: {user!r}")
@@ -147,8 +150,10 @@ cdef class Threadpool:
 
     def __dealloc__(self):
         if self.ptr is not NULL:
-            with nogil:
-                ggml_threadpool_free(self.ptr)
+            # In a forked child it would wait for threads that there are not.
+            if self.generation == generation():
+                with nogil:
+                    ggml_threadpool_free(self.ptr)
             self.ptr = NULL
             died(THREADPOOL)
 

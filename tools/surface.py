@@ -21,7 +21,8 @@ class Documented(NamedTuple):
     @property
     def doc(self) -> str:
         """Its docstring, without the signature that Cython puts in front."""
-        text = inspect.getdoc(self.value) or ""
+        described = self.value.__func__ if isinstance(self.value, classmethod) else self.value
+        text = inspect.getdoc(described) or ""
         own_name = self.name.rpartition(".")[2]
         return re.sub(rf"\A{own_name}\(.*\)( -> .*)?\n\n", "", text)
 

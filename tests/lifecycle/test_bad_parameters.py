@@ -122,6 +122,25 @@ TOKEN_MAP = {
 }
 ABOVE_0 = AT_LEAST_0 | {"0": ("ValueError", "0"), "1e-45": ("ValueError", "1e-45")}
 SEED = INTEGER | {"-1": ("ValueError", "-1"), "2**32 - 1": ("ValueError", "4294967295")}
+N_VOCAB = {value: bad for value, bad in POSITIVE.items() if value != "None"}
+VOCAB = {"None": ("TypeError", "None"), "5": ("TypeError", "int"), "model": ("TypeError", "Model")}
+GRAMMAR = {
+    "5": ("TypeError", "int"),
+    "b'root'": ("TypeError", "bytes"),
+    "''": ("GrammarError", "empty"),
+    "'root'": ("GrammarError", "line 1, column 5"),
+    "'root ::= root'": ("GrammarError", "left recursion"),
+    "'root ::= x'": ("GrammarError", "'x' is not defined"),
+    "'root ::= <[99999999]>'": ("GrammarError", "<[99999999]>"),
+    "'root ::= <no such token>'": ("GrammarError", "<no such token>"),
+    "'root ::= \\0'": ("GrammarError", "null character"),
+    "'root ::= \\ud800'": ("GrammarError", "surrogate"),
+}
+ROOT = {
+    "5": ("TypeError", "int"),
+    "'other'": ("GrammarError", "'other'"),
+    "''": ("GrammarError", "''"),
+}
 # The parameter's name, and what the message calls it.
 SAMPLING = {
     "temperature": ("t", AT_LEAST_0),
@@ -142,10 +161,67 @@ SAMPLERS = {
     "top_p": {"p": SHARE, "min_keep": POSITIVE},
     "min_p": {"p": SHARE, "min_keep": POSITIVE},
     "temp": {"t": AT_LEAST_0},
-    "penalties": {"last_n": INTEGER, "repeat": ABOVE_0, "freq": REAL, "present": REAL},
-    "logit_bias": {"biases": TOKEN_MAP},
+    "penalties": {"last_n": INTEGER, "repeat": ABOVE_0, "freq": REAL, "present": REAL, "n_vocab": N_VOCAB},
+    "logit_bias": {"biases": TOKEN_MAP, "n_vocab": N_VOCAB},
+    "typical": {"p": SHARE, "min_keep": POSITIVE},
+    "temp_ext": {"t": AT_LEAST_0, "delta": AT_LEAST_0, "exponent": AT_LEAST_0 | {"1001": ("ValueError", "1001")}},
+    "xtc": {"p": SHARE, "t": SHARE, "min_keep": POSITIVE, "seed": SEED},
+    "top_n_sigma": {"n": AT_LEAST_0},
+    "mirostat": {
+        **{"n_vocab": POSITIVE, "seed": SEED, "tau": AT_LEAST_0, "eta": SHARE},
+        "m": POSITIVE | {"1": ("ValueError", "1")},
+    },
+    "mirostat_v2": {"seed": SEED, "tau": AT_LEAST_0, "eta": SHARE},
+    "adaptive_p": {
+        "target": REAL | {"-0.5": ("ValueError", "-0.5"), "1.5": ("ValueError", "1.5")},
+        "decay": AT_LEAST_0 | {"0.991": ("ValueError", "0.991")},
+        "seed": SEED,
+    },
+    "dry": {
+        **{"vocab": VOCAB, "multiplier": AT_LEAST_0, "base": REAL | {"0.99": ("ValueError", "0.99")}},
+        **{"allowed_length": POSITIVE, "last_n": INTEGER | {"2**20 + 1": ("ValueError", "1048577")}},
+        "seq_breakers": {
+            "5": ("TypeError", "int"),
+            "'ab'": ("TypeError", "str"),
+            "[1]": ("TypeError", "int"),
+            "[b'a']": ("TypeError", "bytes"),
+            "['']": ("ValueError", "0 bytes"),
+            "['x' * 41]": ("ValueError", "41 bytes"),
+        },
+    },
+    "infill": {"vocab": VOCAB},
+    "grammar": {"vocab": VOCAB, "grammar": GRAMMAR, "root": ROOT},
+    "grammar_lazy": {
+        **{"vocab": VOCAB, "grammar": GRAMMAR, "root": ROOT},
+        "trigger_patterns": {
+            "5": ("TypeError", "int"),
+            "'ab'": ("TypeError", "str"),
+            "[1]": ("TypeError", "int"),
+            "['(']": ("GrammarError", "Mismatched"),
+            "['a{1']": ("GrammarError", "regular expression"),
+            "['[z-a]']": ("GrammarError", "regular expression"),
+        },
+        "trigger_tokens": {
+            "5": ("TypeError", "int"),
+            "'ab'": ("TypeError", "str"),
+            "['a']": ("TypeError", "str"),
+            "[-1]": ("ValueError", "-1"),
+            "[10**9]": ("ValueError", "1000000000"),
+        },
+    },
 }
-REQUIRED = {"top_p": "p=0.5", "min_p": "p=0.5"}
+REQUIRED = {
+    **dict.fromkeys(["top_p", "min_p", "typical"], ("p=0.5",)),
+    **{"logit_bias": ("biases={}",), "temp_ext": ("t=1", "delta=0.5"), "xtc": ("p=0.5", "t=0.1")},
+    **{"mirostat": ("n_vocab=9",), "adaptive_p": ("target=0.5",), "dry": ("vocab=model.vocab",)},
+    "grammar": ("vocab=model.vocab", "grammar='root ::= \"a\"'"),
+    "grammar_lazy": ("vocab=model.vocab", "grammar='root ::= \"a\"'", "trigger_tokens=[1]"),
+}
+# What a message calls it, where that is not the parameter's name.
+CALLED = {
+    **{"biases": "bias|token", "seq_breakers": "sequence breaker|seq_breakers", "grammar": "grammar|line"},
+    **{"trigger_patterns": "trigger pattern|trigger_patterns", "trigger_tokens": "token"},
+}
 OTHERS = {
     "Batch": ("llama_cy.Batch(**{given})", {"n_tokens_max": POSITIVE}),
     "Batch of many": ("llama_cy.Batch(1, **{given})", {"n_seq_max": POSITIVE}),
@@ -175,8 +251,8 @@ def cases() -> dict[str, Case]:
         add("sampling", f"llama_cy.sampling(**{{given}}{on})", name, called, values)
     for method, parameters in SAMPLERS.items():
         for name, values in parameters.items():
-            rest = REQUIRED.get(method, "") if name == "min_keep" else ""
-            called = "bias|token" if name == "biases" else name
+            rest = ", ".join(text for text in REQUIRED.get(method, ()) if not text.startswith(f"{name}="))
+            called = CALLED.get(name, name)
             add(f"Sampler.{method}", f"llama_cy.Sampler.{method}(**{{given}}, {rest})", name, called, values)
     for what, (source, parameters) in OTHERS.items():
         for name, values in parameters.items():
@@ -255,7 +331,28 @@ class TestGoodOnesPass:
                 llama_cy.sampling(repeat_penalty=3.4e38, frequency_penalty=3.4e38, presence_penalty=-3.4e38, seed=1),
                 llama_cy.sampling(repeat_penalty=2**-126, frequency_penalty=-3.4e38, penalty_last_n=2**20, seed=1),
                 llama_cy.sampling(logit_bias=dict.fromkeys(range(tiny.vocab.n_tokens), 3.4e38), seed=1),
-                llama_cy.sampling(logit_bias=dict.fromkeys(range(tiny.vocab.n_tokens), float("-inf")), seed=1),
+                llama_cy.SamplerChain(llama_cy.Sampler.temp_ext(3.4e38, 3.4e38, 1000), llama_cy.Sampler.dist(1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.xtc(1, 0, 2**31 - 1, 0), llama_cy.Sampler.dist(1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.xtc(1, 0, 1, 0), llama_cy.Sampler.dist(1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.typical(0, 2**31 - 1), llama_cy.Sampler.dist(1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.top_n_sigma(3.4e38), llama_cy.Sampler.dist(1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.mirostat(tiny.vocab.n_tokens, 0, 1000, 1, 2**31 - 1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.mirostat(tiny.vocab.n_tokens, 0, 0, 0, 2)),
+                llama_cy.SamplerChain(llama_cy.Sampler.mirostat_v2(0, 1000, 1)),
+                llama_cy.SamplerChain(llama_cy.Sampler.mirostat_v2(0, 0, 0)),
+                llama_cy.SamplerChain(llama_cy.Sampler.adaptive_p(-1, 0)),
+                llama_cy.SamplerChain(llama_cy.Sampler.adaptive_p(1, 0.99)),
+                llama_cy.SamplerChain(
+                    llama_cy.Sampler.dry(tiny.vocab, 3.4e38, 3.4e38, 1, 2**20, ["x" * 40]), llama_cy.Sampler.greedy()
+                ),
             ):
                 for _ in range(3):
                     assert 0 <= chain.sample(context) < tiny.vocab.n_tokens
+
+    def test_no_token_is_left(self, tiny: llama_cy.Model) -> None:
+        with tiny.context(n_ctx=64, n_threads=1) as context:
+            context.decode([1])
+            banned = dict.fromkeys(range(tiny.vocab.n_tokens), float("-inf"))
+            for temperature in (0, 1):
+                with pytest.raises(ValueError, match="rule out every token"):
+                    llama_cy.sampling(temperature=temperature, logit_bias=banned, seed=1).sample(context)

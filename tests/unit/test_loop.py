@@ -126,7 +126,7 @@ class TestEnd:
 
 class TestReuse:
     def test_counts(self, context: llama_cy.Context) -> None:
-        for reuse, expected in ((True, 0), (True, 4), ("exact", 0), (False, 0)):
+        for reuse, expected in ((True, 0), (True, 5), ("exact", 5), (False, 0)):
             loop = context.generate(PROMPT, greedy(), max_tokens=1, reuse=reuse)  # type: ignore[arg-type]
             list(loop)
             assert loop.reused == expected

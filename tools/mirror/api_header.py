@@ -44,6 +44,8 @@ TOP = """\
 #define LLAMA_CY_VOCAB_CAPSULE "llama_cy.llama_vocab"
 #define LLAMA_CY_CONTEXT_CAPSULE "llama_cy.llama_context"
 #define LLAMA_CY_SAMPLER_CAPSULE "llama_cy.llama_sampler"
+#define LLAMA_CY_SAMPLER_I_CAPSULE "llama_cy.llama_sampler_i"
+#define LLAMA_CY_SAMPLER_CONTEXT_CAPSULE "llama_cy.llama_sampler_context_t"
 
 #if defined(__GNUC__)
 #define LLAMA_CY_HIDDEN __attribute__((visibility("hidden")))

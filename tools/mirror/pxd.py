@@ -83,7 +83,7 @@ class Mirror:
         lines += [f"{INDENT}{line}".rstrip() for line in joined(blocks)]
         if header.name == "llama":
             lines += ["", "", 'cdef extern from "llama_cy_api.h":', f"{INDENT}int import_llama_cy() except -1"]
-            kinds = ("MODEL", "VOCAB", "CONTEXT", "SAMPLER")
+            kinds = ("MODEL", "VOCAB", "CONTEXT", "SAMPLER", "SAMPLER_I", "SAMPLER_CONTEXT")
             lines += [f"{INDENT}const char * LLAMA_CY_{kind}_CAPSULE" for kind in kinds]
         return "\n".join(lines) + "\n"
 

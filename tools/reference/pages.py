@@ -117,7 +117,10 @@ def bases(cls: type) -> str:
 
 
 def values(cls: type[enum.Enum]) -> str:
-    rows = "\n".join(f"| `{name}` | {int(member.value)} |" for name, member in cls.__members__.items())
+    rows = "\n".join(
+        f"| `{name}` | {member.value if isinstance(member.value, str) else int(member.value)} |"
+        for name, member in cls.__members__.items()
+    )
     return f"| member | value |\n|---|---|\n{rows}"
 
 

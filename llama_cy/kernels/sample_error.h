@@ -1,0 +1,45 @@
+// What sampling comes to, other than a token.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace llama_cy {
+
+enum sample_code {
+    SAMPLE_OK,
+    // No sampler of the chain selected a token.
+    SAMPLE_UNSELECTED,
+    // All tokens have a logit of minus infinity.
+    SAMPLE_NOTHING_LEFT,
+    SAMPLE_REFUSED,
+    // A grammar took what it does not allow, and only a reset helps.
+    SAMPLE_LOST,
+    SAMPLE_BAD_VALUE,
+    SAMPLE_THREW,
+};
+
+struct sample_error : std::runtime_error {
+    sample_code code;
+    sample_error(sample_code code, const char * what) : std::runtime_error(what), code(code) {}
+};
+
+template <typename Call> sample_code sample_caught(std::string & thrown, Call call) {
+    try {
+        call();
+        return SAMPLE_OK;
+    } catch (const sample_error & error) {
+        thrown = error.what();
+        return error.code;
+    } catch (const std::domain_error & error) {
+        thrown = error.what();
+        return SAMPLE_BAD_VALUE;
+    } catch (const std::exception & error) {
+        thrown = error.what();
+    } catch (...) {
+        thrown = "an exception of no known type";
+    }
+    return SAMPLE_THREW;
+}
+
+}  // namespace llama_cy

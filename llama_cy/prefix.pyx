@@ -1,0 +1,90 @@
+"""What a context keeps of the last prompt, for the next one."""
+
+cimport cython
+from libcpp.vector cimport vector
+from llama cimport (
+    import_llama_cy,
+    llama_get_causal_attn,
+    llama_get_logits_ith,
+    llama_memory_seq_pos_min,
+    llama_memory_seq_rm,
+    llama_model,
+    llama_model_is_hybrid,
+    llama_model_is_recurrent,
+    llama_model_n_swa,
+    llama_token,
+)
+
+from llama_cy.decoder cimport Decoder
+
+import_llama_cy()
+
+
+@cython.no_gc_clear
+cdef class PrefixKeeper(Decoder):
+    """What a :class:`Context` remembers of prompts, so that only what changed is decoded."""
+
+    cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1:
+        """Make sequence 0 hold the longest start of a prompt that it has already, and return how many tokens that is.
+
+        The last token of the prompt is kept only with its logits. `exact` keeps no more than whole micro-batches, after
+        which the rest is computed in the very steps of a fresh run.
+        """
+        cdef llama_model * weights = self.handle.alive()
+        cdef int kept = 0
+        cdef int held = <int> self.history.size()
+        cdef int n = <int> prompt.size()
+        cdef int n_swa
+        if self.history_epoch == self.epoch and not self.shift_deferred and not self.copy_deferred:
+            while kept < min(held, n) and prompt[kept] == self.history[kept]:
+                kept += 1
+        if not llama_get_causal_attn(self.ptr):
+            # What was computed of a start has seen what came behind it.
+            kept = 0
+        if kept == n and (self.kept_at != n or self.embedding or exact and not self.kept_exact):
+            kept = n - 1
+        if exact and kept < n:
+            kept = min(kept, self.history_aligned) // self.n_ubatch * self.n_ubatch
+        if kept < held and kept:
+            # A recurrent state can't go back, and a window has dropped what lies before it.
+            n_swa = llama_model_n_swa(weights)
+            if llama_model_is_recurrent(weights) or llama_model_is_hybrid(weights):
+                kept = 0
+            elif n_swa and llama_memory_seq_pos_min(self.mem, 0) > max(0, kept - n_swa):
+                kept = 0
+        self.epoch += 1
+        if kept < held or not kept:
+            with nogil:
+                if not llama_memory_seq_rm(self.mem, 0, kept if kept else -1, -1):
+                    kept = 0
+                    llama_memory_seq_rm(self.mem, 0, -1, -1)
+        self.history.resize(kept)
+        self.history_aligned = min(self.history_aligned, kept)
+        self.history_epoch = self.epoch
+        if kept < self.kept_at:
+            self.kept_at = 0
+        return kept
+
+    cdef int decode_prompt(self, vector[llama_token] & prompt, int reused) except -1:
+        """Decode what :meth:`keep_prefix` did not find, or show the logits that it did find."""
+        cdef int n = <int> prompt.size()
+        cdef bint exact = reused % self.n_ubatch == 0 and reused <= self.history_aligned
+        if reused == n:
+            self.gave(1, False)
+            self.shows_kept = True
+            return 0
+        self.decode_tokens(prompt.data() + reused, n - reused)
+        return self.keep_logits(exact)
+
+    cdef int keep_logits(self, bint exact) except -1:
+        cdef const float * logits = NULL
+        self.kept_at = 0
+        if self.history_epoch != self.epoch or self.embedding or not self.gave_logits:
+            return 0
+        with nogil:
+            logits = llama_get_logits_ith(self.ptr, -1)
+        if logits is not NULL:
+            self.kept_logits.assign(logits, logits + self.n_vocab)
+            self.kept_at = <int> self.history.size()
+            self.kept_exact = exact
+        return 0

@@ -1,0 +1,182 @@
+"""A fork takes the memory and leaves the threads: what needs them says so in the child, and nothing hangs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.child import check_output
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+
+SETUP = """
+import gc, os, signal, sys, threading, time, warnings
+import llama_cy
+
+# Newer Pythons advise against it wherever there is another thread.
+warnings.simplefilter("ignore", DeprecationWarning)
+model = llama_cy.Model(sys.argv[1], n_gpu_layers=0)
+
+def greedy(context):
+    return list(context.generate([5], llama_cy.sampling(temperature=0), max_tokens=8, ignore_eog=True))
+
+def in_child(work, leave=lambda: os._exit(0)):
+    # Fork, work there, end there, and wait for it.
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            work()
+            sys.stdout.flush()
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        leave()
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+USES = """
+context = model.context(n_ctx=64, n_threads=2)
+lone = model.context(n_ctx=64, n_threads=1)
+pool = llama_cy.Threadpool(2)
+wanted = greedy(context)
+stream = context.stream([5], ignore_eog=True)
+text = next(stream)
+before = llama_cy.live_objects()
+
+def work():
+    uses = {
+        "decode": lambda: context.decode([1]),
+        "one thread": lambda: lone.decode([1]),
+        "logits": lambda: context.logits(-1),
+        "stream": lambda: next(stream),
+        "complete": lambda: context.complete([5], max_tokens=3),
+        "memory": context.memory.clear,
+        "state": context.state.get,
+    }
+    for name, use in uses.items():
+        try:
+            use()
+        except llama_cy.ContextError as error:
+            assert "before this process was forked" in str(error), error
+        else:
+            raise AssertionError(name)
+    # The weights are there, and a context of the child's own works.
+    with model.context(n_ctx=64, n_threads=2) as own:
+        assert greedy(own) == wanted
+        try:
+            own.attach(pool)
+        except llama_cy.BackendError as error:
+            assert "before this process was forked" in str(error), error
+        else:
+            raise AssertionError("attach")
+        own.attach(llama_cy.Threadpool(2))
+        assert greedy(own) == wanted
+    with llama_cy.Model(sys.argv[1], n_gpu_layers=0) as again, again.context(n_ctx=64, n_threads=2) as own:
+        assert greedy(own) == wanted
+    context.close()
+    lone.close()
+    assert context.closed
+    print("worked")
+
+in_child(work)
+in_child(work, sys.exit)
+assert greedy(context) == wanted
+assert llama_cy.live_objects() == before
+print("fine")
+"""
+
+
+def test_what_a_child_inherits(tiny_path: Path) -> None:
+    assert check_output(SETUP + USES, tiny_path) == "worked\nworked\nfine\n"
+
+
+ENDS = """
+context = model.context(n_ctx=2**17, n_threads=2, n_ubatch=64)
+chain = llama_cy.sampling(seed=1)
+cycle = [context, chain, model]
+cycle.append(cycle)
+decoding = threading.Thread(target=lambda: context.complete([5] * 2**16, ignore_eog=True), daemon=True)
+decoding.start()
+time.sleep(0.05)
+
+def forget():
+    global context, chain, model, cycle
+    del context, chain, model, cycle
+    gc.collect()
+
+in_child(lambda: None, sys.exit)
+in_child(forget)
+in_child(forget, sys.exit)
+context.cancel()
+decoding.join()
+context.decode([1])
+print("fine")
+"""
+
+
+def test_a_child_ends_well_while_its_parent_decodes(tiny_path: Path) -> None:
+    assert check_output(SETUP + ENDS, tiny_path) == "fine\n"
+
+
+WORKERS = """
+import multiprocessing
+
+context = model.context(n_ctx=64, n_threads=2)
+wanted = greedy(context)
+
+def work(path):
+    with model.context(n_ctx=64, n_threads=1) as shared:
+        first = greedy(shared)
+    with llama_cy.Model(path, n_gpu_layers=0) as own, own.context(n_ctx=64, n_threads=2) as context:
+        return first, greedy(context)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(work, [sys.argv[1]] * 4) == [(wanted, wanted)] * 4
+    assert greedy(context) == wanted
+    print("fine")
+"""
+
+
+def test_forked_workers_share_the_weights(tiny_path: Path) -> None:
+    assert check_output(SETUP + WORKERS, tiny_path) == "fine\n"
+
+
+SUBINTERPRETER = """
+import sys
+import llama_cy
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+model = llama_cy.Model(sys.argv[1])
+context = model.context(n_ctx=64, n_threads=1)
+other = interpreters.create()
+told = '''
+import sys
+sys.path[:] = {path!r}
+try:
+    import llama_cy._llama
+except ImportError as error:
+    print("refused", flush=True)
+'''
+failed = None
+try:
+    failed = interpreters.run_string(other, told.format(path=sys.path))
+except interpreters.RunFailedError as error:
+    failed = error
+assert failed is None, failed
+interpreters.destroy(other)
+context.decode([1, 2, 3])
+print("fine")
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="only CPython has them")
+def test_another_interpreter_is_refused(tiny_path: Path) -> None:
+    assert check_output(SUBINTERPRETER, tiny_path) == "refused\nfine\n"

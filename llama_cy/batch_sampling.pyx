@@ -125,6 +125,7 @@ cdef object choose(list samplers, vector[row_task] & tasks, int32_t n_vocab, n_t
     for i in range(n):
         sampler = samplers[i]
         sampler.busy = True
+        sampler.uses += 1
         tasks[i].picker, tasks[i].sampler = &sampler.picker, sampler.ptr
     try:
         with nogil:

@@ -48,7 +48,7 @@ cdef class Lease:
             # What its outputs and its memory are now, only the borrower knows.
             self.context.epoch += 1
             self.context.n_rows = 0
-            self.context.shows_kept = False
+            self.context.shown = NULL
             self.context.encoded = False
             self.context.shift_deferred = self.context.copy_deferred = self.context.bounded
             self.context.leave()

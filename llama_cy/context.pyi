@@ -5,7 +5,7 @@ from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter, _Adapters
 from .async_stream import AsyncTextStream, AsyncTokenLoop
-from .completion import Completion, ContextPerf
+from .completion import Completion, ContextPerf, TokenLogprob
 from .control_vector import ControlVector
 from .cvec import _Vectors
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
@@ -67,6 +67,7 @@ class Context(Outputs):
     def set_control_vectors(
         self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
     ) -> None: ...
+    def logprobs(self, text: str | bytes | Iterable[SupportsIndex], top: SupportsIndex = 0) -> list[TokenLogprob]: ...
     def set_sampler(self, seq_id: SupportsIndex, chain: SamplerChain | None) -> None: ...
     @property
     def samplers(self) -> dict[int, SamplerChain]: ...
@@ -92,6 +93,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> TokenLoop: ...
     def stream(
         self,
@@ -104,6 +106,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> TextStream: ...
     def complete(
         self,
@@ -116,6 +119,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Completion: ...
     def agenerate(
         self,
@@ -127,6 +131,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> AsyncTokenLoop: ...
     def astream(
         self,
@@ -139,6 +144,7 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> AsyncTextStream: ...
     async def acomplete(
         self,
@@ -151,4 +157,5 @@ class Context(Outputs):
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Completion: ...

@@ -10,7 +10,9 @@ from llama cimport (
     llama_model,
     llama_model_has_encoder,
     llama_model_is_diffusion,
+    llama_model_is_hybrid,
     llama_model_is_recurrent,
+    llama_model_n_swa,
     llama_n_batch,
     llama_n_ctx,
     llama_n_ctx_seq,
@@ -148,6 +150,8 @@ cdef class Context(Outputs):
         # With learned positions, one beyond the table would be read out of bounds.
         learned = self.arch in LEARNED_POSITIONS
         self.n_pos_max = model.n_ctx_train if learned else INT32_MAX
+        self.forgets = llama_model_is_recurrent(weights) or llama_model_is_hybrid(weights) or (
+            llama_model_n_swa(weights) > 0 and not settings.c.swa_full)
         self.bounded = self.mem is not NULL and not llama_model_is_recurrent(weights)
         self.attach(Threadpool(settings.c.n_threads, poll=settings.poll),
                     Threadpool(settings.c.n_threads_batch, poll=settings.poll)
@@ -349,6 +353,34 @@ cdef class Context(Outputs):
             llama_perf_context_reset(self.ptr)
         finally:
             self.leave()
+
+    def logprobs(self, text, top=0):
+        """Compute how probable each token of a text is behind those before it.
+
+        Sequence 0 then holds the text, and nothing else. A few rows of logits are in memory at once.
+
+        Parameters
+        ----------
+        text : str, bytes or iterable of int
+            Tokenized as a prompt is.
+        top : int
+            So many of the most probable tokens are told for each place, too.
+
+        Returns
+        -------
+        list of TokenLogprob
+            For all tokens but the first.
+
+        Raises
+        ------
+        ValueError
+            There are fewer than two tokens, or the context gives no logits for them.
+        KVCacheFullError
+            They do not fit.
+        """
+        from .logprobs import logprobs
+
+        return logprobs(self, text, top)
 
     def generate(self, prompt, sampler=None, **options):
         """Decode a prompt and return an iterator of token ids; see :class:`TokenLoop`."""

@@ -10,6 +10,12 @@ from llama_cy.threadpool cimport Threadpool
 from llama_cy.vocab cimport Vocab
 
 
+cdef extern from "kernels/ahead.h" namespace "llama_cy" nogil:
+    cdef cppclass decoding_ahead:
+        void stop()
+        bool beyond()
+
+
 cdef bool should_abort(void * cancelled) noexcept nogil
 
 
@@ -42,6 +48,9 @@ cdef class ContextHandle:
     cdef tuple adapters
     # The pairs of control vector and scale, and the layers that they act on.
     cdef tuple control
+    # The thread of a loop that decodes ahead of its caller, and whether the memory is beyond what the caller saw.
+    cdef decoding_ahead * ahead
+    cdef bint unsettled
     # What samples on the backend, by sequence.
     cdef dict attached
     # By sequence, what marks the snapshot that the device keeps, and its bytes there.
@@ -53,6 +62,10 @@ cdef class ContextHandle:
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1
     cdef llama_context * alive(self) except NULL
     cdef int enter(self) except -1
+    cdef int enter_unsettled(self) except -1
+    cdef int settle(self) except -1
+    cdef void halt(self) noexcept
+    cdef bint forked(self) noexcept
     cdef void leave(self) noexcept
     cdef int retire(self) except -1
     cdef int check_exports(self, str action) except -1

@@ -65,6 +65,43 @@ cdef class ContextHandle:
         return self.ptr
 
     cdef int enter(self) except -1:
+        self.enter_unsettled()
+        if self.ahead is not NULL or self.unsettled:
+            try:
+                self.halt()
+                self.settle()
+            except BaseException:
+                self.leave()
+                raise
+        return 0
+
+    cdef int settle(self) except -1:
+        """Bring the memory back to what the caller of a loop saw."""
+        return 0
+
+    cdef void halt(self) noexcept:
+        """End the thread that decodes ahead."""
+        cdef decoding_ahead * ahead = self.ahead
+        # A loop may go while nobody else uses the context, and nobody may begin to until its thread is gone.
+        cdef bint idle = not self.busy
+        if ahead is NULL:
+            return
+        if not self.forked():
+            self.busy = True
+            with nogil:
+                ahead.stop()
+            if idle:
+                self.busy = False
+        # Another thread may have done it, and freed it, meanwhile.
+        if self.ahead == ahead:
+            self.unsettled = not self.forked() and ahead.beyond()
+            self.ahead = NULL
+
+    cdef bint forked(self) noexcept:
+        """Whether this is a child of the process that made it, whose threads are not here."""
+        return self.generation != generation()
+
+    cdef int enter_unsettled(self) except -1:
         check_exit()
         self.alive()
         if self.generation != generation():
@@ -89,6 +126,7 @@ cdef class ContextHandle:
 
     cdef void release(self) noexcept:
         cdef llama_context * ptr = self.ptr
+        self.halt()
         self.ptr = NULL
         if ptr is not NULL:
             # In a forked child it waits for threads that there are not; the system takes the memory back.
@@ -148,7 +186,7 @@ cdef class ContextHandle:
             self.release()
             return
         self.broken = False
-        self.enter()
+        self.enter_unsettled()
         try:
             self.check_exports("close the context")
             self.release()

@@ -53,8 +53,10 @@ cdef class Decoder(ContextHandle):
     cdef int history_aligned
     # So many of them, at the end of a prompt, gave logits that are kept; 0 where none are.
     cdef int kept_at
-    # Whether there is nothing newer to read than those.
-    cdef bint shows_kept
+    # The logits to read where they are not llama.cpp's latest: those of a prompt that was not decoded again.
+    cdef const float * shown
+    # Whether its memory can't go back by some tokens: a recurrent state, or a window that drops what leaves it.
+    cdef bint forgets
     cdef int n_outputs_max
     cdef int n_pos_max
     # What the last computation threw.

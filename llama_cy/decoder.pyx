@@ -153,14 +153,14 @@ cdef class Decoder(ContextHandle):
         # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
         self.gave_logits = self.generative and (not encode or self.mem is NULL)
         self.gave_embeddings = self.embedding or encode and self.encoder
-        self.shows_kept = False
+        self.shown = NULL
         self.stale = False
 
     cdef void lose(self, int code) noexcept nogil:
         """Note that a failed computation left nothing, unless it was refused beforehand."""
         if code != 1 and code != -1:
             self.n_rows = 0
-            self.shows_kept = False
+            self.shown = NULL
 
     cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1:
         cdef int code

@@ -1,12 +1,15 @@
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp cimport bool as c_bool
 from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_context, llama_token, llama_vocab
+from llama cimport llama_context, llama_sampler, llama_token, llama_vocab
 
+from llama_cy.atomic cimport atomic_bool
 from llama_cy.context cimport Context
+from llama_cy.context_handle cimport decoding_ahead
 from llama_cy.sampler cimport Sampler
+from llama_cy.sampler_handle cimport token_picker
 
 cdef extern from "kernels/take_turn.h" namespace "llama_cy" nogil:
     cdef enum turn_kind:
@@ -48,6 +51,7 @@ cdef enum Step:
     ENDED
     TOKEN
     LAST
+    PENDING
 
 
 cdef enum Reason:
@@ -58,6 +62,22 @@ cdef enum Reason:
     CANCELLED
 
 
+cdef extern from "kernels/run_ahead.h" namespace "llama_cy" nogil:
+    int SAMPLE_OK
+
+    cdef cppclass ahead_turn:
+        loop_turn turn
+        int sampled
+        string what
+        c_bool last()
+
+    cdef cppclass run_ahead(decoding_ahead):
+        run_ahead(const turn_taker &, const token_picker &, const llama_sampler *, size_t, const atomic_bool &,
+                  void (*)(int) noexcept nogil, int, void () noexcept nogil) except +
+        c_bool next(ahead_turn &, int) except +
+        void give(ahead_turn &, llama_sampler *, token_picker &) except +
+
+
 cdef class TokenLoop:
     cdef readonly Context context
     cdef readonly Sampler sampler
@@ -66,6 +86,12 @@ cdef class TokenLoop:
     cdef vector[token_logprob] probabilities
     cdef turn_taker taker
     cdef loop_turn turn
+    # How many tokens to decode ahead, by which thread, and the turn that came from it last.
+    cdef size_t n_ahead
+    cdef run_ahead * runner
+    cdef ahead_turn received
+    # The uses of the sampler that the thread knows of.
+    cdef uint64_t sampler_uses
     cdef bint fresh
     cdef bint reuse
     cdef bint exact
@@ -84,3 +110,6 @@ cdef class TokenLoop:
     cdef int start(self) except -1
     cdef Step step(self) except? LAST nogil
     cdef Step note(self) except? LAST nogil
+    cdef int run(self) except -1
+    cdef void drop(self) noexcept
+    cdef Step follow(self) except? LAST nogil

@@ -21,6 +21,7 @@ class TokenLoop:
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Self: ...
     @property
     def context(self) -> Context: ...

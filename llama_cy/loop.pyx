@@ -1,14 +1,20 @@
 """Sample, accept, decode, over and over, with the GIL released."""
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
+from libcpp cimport bool as c_bool
 from llama cimport (
+    LLAMA_TOKEN_NULL,
     import_llama_cy,
+    llama_sampler,
     llama_time_us,
     llama_token,
 )
 
+from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
+from llama_cy.context_handle cimport decoding_ahead
 from llama_cy.vocab cimport Vocab
 
 from . import log
@@ -19,9 +25,20 @@ from .sampler_chain import sampling
 
 import_llama_cy()
 
+# How long the caller waits for the thread before it looks for a Ctrl-C.
+cdef int WAIT_MS = 5
+
+cdef extern from "<utility>" namespace "std" nogil:
+    void swap(loop_turn &, loop_turn &)
+
+cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
+    c_bool can_clone(llama_sampler * sampler) except +
+
 REASONS = {STOP: "stop", LENGTH: "length", EOG: "eog", CANCELLED: "cancelled"}
 
 
+# A collected cycle must not take the context away before the thread has ended.
+@cython.no_gc_clear
 cdef class TokenLoop:
     """Generate tokens: an iterator of int.
 
@@ -48,6 +65,11 @@ cdef class TokenLoop:
         logits that it gave then.
     logprobs : int, optional
         Note the log probability of each token, before any sampler changed it, and those of so many most probable ones.
+    run_ahead : int
+        Tokens, at most 1024, that a thread decodes while the caller works on the one before. Whoever looks at the
+        context meanwhile finds it as if there were none: what the caller has not got is taken back, which costs a
+        decode. Nothing runs ahead where Python code of yours would run in that thread, in an eval or abort callback or
+        in a sampler; and a memory that can't go back, as recurrent ones, is a ValueError.
 
     Attributes
     ----------
@@ -66,7 +88,7 @@ cdef class TokenLoop:
     """
 
     def __cinit__(self, Context context not None, prompt, sampler=None, *, max_tokens=None, stop_tokens=(),
-                  bint ignore_eog=False, reuse=True, logprobs=None):  # fmt: skip
+                  bint ignore_eog=False, reuse=True, logprobs=None, run_ahead=0):  # fmt: skip
         self.context = context
         self.sampler = sampling() if sampler is None else sampler
         self.taker.left = -1 if max_tokens is None else integer("max_tokens", max_tokens, 0, 2**62)
@@ -86,6 +108,12 @@ cdef class TokenLoop:
         vocab.collect(stop_tokens, self.taker.stop_tokens)
         if logprobs is not None:
             self.taker.n_best = integer("logprobs", logprobs, 0, context.n_vocab)
+        self.n_ahead = integer("run_ahead", run_ahead, 0, 1024)
+        if self.n_ahead and context.forgets:
+            raise ValueError(
+                f"run_ahead is {self.n_ahead}, but the memory of this {context.arch} model can't go back to the last "
+                "token seen"
+            )
         if isinstance(prompt, (str, bytes)):
             vocab.collect(prompt_tokens(vocab, prompt), self.prompt)
         elif prompt is not None:
@@ -104,9 +132,15 @@ cdef class TokenLoop:
         PyErr_CheckSignals()
         if self.closed:
             raise ClosedError("the loop is closed")
-        self.context.enter()
+        if self.runner is not NULL and self.context.ahead == <decoding_ahead *> self.runner and self.sampler.uses == self.sampler_uses:
+            self.context.enter_unsettled()
+        else:
+            self.context.enter()
         try:
             self.sampler.enter()
+            self.sampler_uses = self.sampler.uses
+            if self.context.ahead is NULL:
+                self.drop()
         except BaseException:
             self.context.leave()
             raise
@@ -131,6 +165,8 @@ cdef class TokenLoop:
 
     cdef void leave(self) noexcept:
         self.running = False
+        if self.runner is not NULL and self.reason != RUNNING:
+            self.drop()
         self.sampler.leave()
         self.context.leave()
 
@@ -152,7 +188,6 @@ cdef class TokenLoop:
         self.taker.context, self.taker.vocab = context.ptr, context.own_vocab.ptr
         self.taker.n_vocab = context.n_vocab
         self.taker.room = (context.n_ctx_seq if context.bounded else 2**31 - 1) - context.n_used()
-        self.taker.kept = context.kept_logits.data() if context.shows_kept else NULL
         self.prompt_us = llama_time_us() - begin
         if self.taker.left == 0 and self.reason == RUNNING:
             self.reason = LENGTH
@@ -164,12 +199,22 @@ cdef class TokenLoop:
         """Choose one token and decode it. The token is the last one of `produced` unless the answer is ENDED."""
         cdef const float * logits
         cdef int64_t begin
+        cdef Step step
         if self.reason != RUNNING:
             return ENDED
         if self.context.cancelled.load():
             self.reason = CANCELLED
             return ENDED
         begin = llama_time_us()
+        self.taker.kept = self.context.shown
+        if self.n_ahead:
+            if self.runner is NULL:
+                with gil:
+                    self.run()
+            if self.runner is not NULL:
+                step = self.follow()
+                self.loop_us += llama_time_us() - begin
+                return step
         logits = self.taker.row()
         if logits is NULL:
             with gil:
@@ -215,6 +260,52 @@ cdef class TokenLoop:
                 self.context.failed(self.turn.code, f"decoding token {self.produced.size() + 1}")
         return TOKEN
 
+    cdef int run(self) except -1:
+        """Start the thread that decodes ahead, unless Python code would run in it."""
+        cdef Context context = self.context
+        if context.watch is not None or context.abort is not None or self.sampler.custom or not can_clone(self.sampler.ptr):
+            return 0
+        context.see(LLAMA_TOKEN_NULL if self.produced.empty() else self.produced.back())
+        self.runner = new run_ahead(
+            self.taker, self.sampler.picker, self.sampler.ptr, self.n_ahead, context.cancelled, guard, GUARD_GRAPH, unguard)
+        context.ahead = <decoding_ahead *> self.runner
+        return 0
+
+    cdef void drop(self) noexcept:
+        """End that thread; what it did beyond the last token is taken back when the context is used again."""
+        cdef run_ahead * runner = self.runner
+        if runner is not NULL:
+            if self.context.ahead == <decoding_ahead *> runner:
+                self.context.halt()
+            self.runner = NULL
+            if self.context.forked():
+                # Its locks belong to a thread that is not here.
+                return
+            with nogil:
+                del runner
+
+    def __dealloc__(self):
+        self.drop()
+
+    cdef Step follow(self) except? LAST nogil:
+        """Take a turn from the thread that decodes ahead."""
+        cdef c_bool last
+        if not self.runner.next(self.received, WAIT_MS):
+            return PENDING
+        last = self.received.last()
+        self.runner.give(self.received, self.sampler.ptr, self.sampler.picker)
+        swap(self.turn, self.received.turn)
+        if self.received.sampled == SAMPLE_OK and self.turn.decoded:
+            self.taker.room -= 1
+            self.taker.left -= 1
+            self.context.saw(self.turn.token)
+        if last:
+            with gil:
+                self.drop()
+                if self.received.sampled != SAMPLE_OK:
+                    self.sampler.failed(self.received.sampled, self.received.what)
+        return self.note()
+
     def __iter__(self):
         return self
 
@@ -224,8 +315,12 @@ cdef class TokenLoop:
             raise StopIteration
         self.enter()
         try:
-            with nogil:
-                step = self.step()
+            while True:
+                with nogil:
+                    step = self.step()
+                if step != PENDING:
+                    break
+                PyErr_CheckSignals()
         finally:
             self.leave()
         if step == ENDED:
@@ -241,6 +336,8 @@ cdef class TokenLoop:
         self.closed = True
         if self.reason == RUNNING:
             self.reason = CANCELLED
+        if not self.running:
+            self.drop()
 
     def __enter__(self):
         return self

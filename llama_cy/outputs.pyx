@@ -86,9 +86,9 @@ cdef class Outputs(PrefixKeeper):
             # What is in memory there is of another decode.
             raise ValueError(f"row {i} was sampled on the backend, which gives sampled_logits() instead")
         # From behind, llama.cpp would count rows that a failed decode never filled.
-        if self.shows_kept:
+        if self.shown is not NULL:
             if i in (0, -1):
-                values = self.kept_logits.data()
+                values = self.shown
         elif self.n_rows:
             with nogil:
                 values = llama_get_logits_ith(self.ptr, i)
@@ -147,8 +147,8 @@ cdef class Outputs(PrefixKeeper):
             self.check_logits()
             if self.attached:
                 raise ValueError("a chain samples on the backend: ask for logits() or sampled_logits() row by row")
-            if self.shows_kept:
-                values = self.kept_logits.data()
+            if self.shown is not NULL:
+                values = self.shown
             elif self.n_rows:
                 with nogil:
                     values = llama_get_logits(self.ptr)
@@ -191,7 +191,7 @@ cdef class Outputs(PrefixKeeper):
     def sampled_probs(self, i=-1):
         """Copy the probabilities that the backend drew from. Wraps ``llama_get_sampled_probs_ith``.
 
-        As many as ``llama_get_sampled_probs_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        Wraps ``llama_get_sampled_probs_count_ith``. They are for :meth:`sampled_candidates`; parameters as in
         :meth:`sampled_token`.
 
         Returns
@@ -211,7 +211,7 @@ cdef class Outputs(PrefixKeeper):
     def sampled_logits(self, i=-1):
         """Copy the logits that the backend's samplers left. Wraps ``llama_get_sampled_logits_ith``.
 
-        As many as ``llama_get_sampled_logits_count_ith`` says, for :meth:`sampled_candidates`; parameters as in
+        Wraps ``llama_get_sampled_logits_count_ith``. They are for :meth:`sampled_candidates`; parameters as in
         :meth:`sampled_token`.
 
         Returns
@@ -231,8 +231,8 @@ cdef class Outputs(PrefixKeeper):
     def sampled_candidates(self, i=-1):
         """Copy the tokens that the backend chose among. Wraps ``llama_get_sampled_candidates_ith``.
 
-        As many as ``llama_get_sampled_candidates_count_ith`` says, or all where nothing was cut; parameters as in
-        :meth:`sampled_token`.
+        All of them where nothing was cut; parameters as in :meth:`sampled_token`. Wraps
+        ``llama_get_sampled_candidates_count_ith``.
 
         Returns
         -------

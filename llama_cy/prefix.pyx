@@ -1,11 +1,15 @@
 """What a context keeps of the last prompt, for the next one."""
 
 cimport cython
+from libc.string cimport memset
 from libcpp.vector cimport vector
 from llama cimport (
+    LLAMA_TOKEN_NULL,
     import_llama_cy,
+    llama_batch,
     llama_get_causal_attn,
     llama_get_logits_ith,
+    llama_memory_seq_pos_max,
     llama_memory_seq_pos_min,
     llama_memory_seq_rm,
     llama_model,
@@ -15,7 +19,9 @@ from llama cimport (
     llama_token,
 )
 
-from llama_cy.decoder cimport Decoder
+from llama_cy.decoder cimport Decoder, decode_caught
+
+from .errors import ContextError
 
 import_llama_cy()
 
@@ -71,7 +77,7 @@ cdef class PrefixKeeper(Decoder):
         cdef bint exact = reused % self.n_ubatch == 0 and reused <= self.history_aligned
         if reused == n:
             self.gave(1, False)
-            self.shows_kept = True
+            self.shown = self.kept_logits.data()
             return 0
         self.decode_tokens(prompt.data() + reused, n - reused)
         return self.keep_logits(exact)
@@ -87,4 +93,55 @@ cdef class PrefixKeeper(Decoder):
             self.kept_logits.assign(logits, logits + self.n_vocab)
             self.kept_at = <int> self.history.size()
             self.kept_exact = exact
+        return 0
+
+    cdef int see(self, llama_token last) except -1:
+        """Note what the caller has seen, before a thread decodes ahead: the last token of the loop, null before the first."""
+        cdef const float * logits = self.shown
+        self.seen_past = llama_memory_seq_pos_max(self.mem, 0) + 1
+        self.seen_token = last
+        if last == LLAMA_TOKEN_NULL:
+            # What came before was decoded in one go with others, and rounds otherwise by itself.
+            if logits is NULL:
+                with nogil:
+                    logits = llama_get_logits_ith(self.ptr, -1)
+            if logits is NULL:
+                raise ValueError("there are no logits to sample from; decode something first")
+            self.seen_logits.assign(logits, logits + self.n_vocab)
+        return 0
+
+    cdef void saw(self, llama_token token) noexcept nogil:
+        """Note that the caller has got a token that was decoded ahead."""
+        self.seen_past += 1
+        self.seen_token = token
+
+    cdef int settle(self) except -1:
+        """Go back to what the caller has seen, with its logits: the last token is decoded once more."""
+        cdef llama_batch batch
+        cdef int first = self.seen_past if self.seen_token == LLAMA_TOKEN_NULL else self.seen_past - 1
+        cdef int code = 0
+        cdef bint removed, cancelled
+        if not self.unsettled:
+            return 0
+        self.check_exports("go back")
+        memset(&batch, 0, sizeof(batch))
+        batch.n_tokens, batch.token = 1, &self.seen_token
+        # A cancel() was meant for the loop.
+        cancelled = self.cancelled.load()
+        self.cancelled.store(False)
+        with nogil:
+            removed = llama_memory_seq_rm(self.mem, 0, first, -1)
+            if removed and self.seen_token != LLAMA_TOKEN_NULL:
+                code = decode_caught(self.ptr, batch, self.thrown)
+        if cancelled:
+            self.cancelled.store(True)
+        self.unsettled = False
+        if not removed or code != 0:
+            self.history_epoch = 0
+            self.epoch += 1
+            self.lose(code if code else 2)
+            raise ContextError("the memory could not go back to the last token seen; clear it")
+        self.gave(1, False)
+        if self.seen_token == LLAMA_TOKEN_NULL:
+            self.shown = self.seen_logits.data()
         return 0

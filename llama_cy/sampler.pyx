@@ -377,6 +377,11 @@ cdef class Sampler(SamplerHandle):
         ------
         GrammarError
             As in :meth:`grammar`, or a pattern is no regular expression.
+
+        Notes
+        -----
+        All text since the reset is searched at each token, by ``std::regex``, whose stack grows with it: keep patterns to
+        a few thousand tokens, begin them with ``^[\\s\\S]*?`` or a letter, and prefer tokens that trigger.
         """
         from .sampler_grammar import grammar_lazy
 

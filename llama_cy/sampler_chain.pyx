@@ -36,18 +36,24 @@ cdef class SamplerChain(Sampler):
     *samplers : Sampler
         In the order of use; each moves into the chain. One of the last must select: ``greedy``, ``dist``, ``mirostat``,
         ``mirostat_v2`` or ``adaptive_p``.
-    no_perf : bool
-        Do not measure the time that they take. Wraps ``llama_sampler_chain_default_params``.
+    no_perf : bool, optional
+        Do not measure the time that they take; llama.cpp's default. Wraps ``llama_sampler_chain_default_params``.
+
+    Notes
+    -----
+    ``len(chain)`` tells how many there are. Wraps ``llama_sampler_chain_n``.
     """
 
     def __cinit__(self, *args, **kwargs):
         self.members = []
 
-    def __init__(self, *samplers, no_perf=True):
+    def __init__(self, *samplers, no_perf=None):
         cdef llama_sampler_chain_params params = llama_sampler_chain_default_params()
         if self.ptr is not NULL:
             raise TypeError("a SamplerChain is initialised once")
-        params.no_perf = self.no_perf = flag("no_perf", no_perf)
+        if no_perf is not None:
+            params.no_perf = flag("no_perf", no_perf)
+        self.no_perf = params.no_perf
         self.own(llama_sampler_chain_init(params))
         for sampler in samplers:
             self.add(sampler)

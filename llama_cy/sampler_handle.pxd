@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -60,6 +60,8 @@ cdef class SamplerHandle:
     cdef void * user
     cdef bint moved
     cdef bint busy
+    # Counts its users, so that a loop that samples ahead notices others.
+    cdef uint64_t uses
     # What its samplers do, the tokens that they remember, and what choosing one works with.
     cdef token_picker picker
     cdef string thrown

@@ -140,6 +140,7 @@ cdef class SamplerHandle:
             except BaseException:
                 sys.unraisablehook(sys.exc_info())
         self.busy = True
+        self.uses += 1
         guard(GUARD_GRAPH)
         return 0
 

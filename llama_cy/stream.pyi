@@ -22,6 +22,7 @@ class TextStream:
         ignore_eog: bool = False,
         reuse: bool | Literal["exact"] = True,
         logprobs: SupportsIndex | None = None,
+        run_ahead: SupportsIndex = 0,
     ) -> Self: ...
     @property
     def loop(self) -> TokenLoop: ...

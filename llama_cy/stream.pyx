@@ -5,7 +5,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t
 from llama cimport import_llama_cy, llama_time_us, llama_token_to_piece
 
-from llama_cy.loop cimport ENDED, RUNNING, STOP, TOKEN, TokenLoop
+from llama_cy.loop cimport ENDED, PENDING, RUNNING, STOP, TOKEN, TokenLoop
 from llama_cy.vocab cimport Vocab
 
 from .checks import each
@@ -24,7 +24,7 @@ cdef class TextStream:
 
     Parameters
     ----------
-    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse, logprobs
+    context, prompt, sampler, max_tokens, stop_tokens, ignore_eog, reuse, logprobs, run_ahead
         As in :class:`TokenLoop`.
     stop : str or iterable of str
         Texts that end the stream and are not handed out, wherever token boundaries fall.
@@ -51,8 +51,8 @@ cdef class TextStream:
         """Take one step and add its bytes to the text."""
         cdef Step step = self.loop.step()
         cdef int32_t n
-        if step == ENDED:
-            return ENDED
+        if step == ENDED or step == PENDING:
+            return step
         n = llama_token_to_piece(
             self.loop.context.own_vocab.ptr, self.loop.produced.back(), self.piece.data(), <int32_t> self.piece.size(), 0, False)
         if n < 0:
@@ -85,8 +85,8 @@ cdef class TextStream:
             while True:
                 with nogil:
                     step = self.advance()
-                    size = self.text.size() if step != TOKEN else self.text.ready()
-                if size or step != TOKEN:
+                    size = self.text.ready() if step == TOKEN or step == PENDING else self.text.size()
+                if size or step != TOKEN and step != PENDING:
                     break
                 PyErr_CheckSignals()
         finally:
@@ -115,12 +115,13 @@ cdef class TextStream:
         if self.loop.reason == RUNNING:
             self.loop.enter()
             try:
-                while step == TOKEN:
+                while step == TOKEN or step == PENDING:
                     with nogil:
                         begin = llama_time_us()
+                        step = TOKEN
                         while step == TOKEN and llama_time_us() - begin < SIGNAL_INTERVAL_US:
                             step = self.advance()
-                            size = self.text.size() if step != TOKEN else self.text.ready()
+                            size = self.text.ready() if step == TOKEN or step == PENDING else self.text.size()
                             self.waiting.append(self.text.data(), size)
                             self.text.take(size)
                     PyErr_CheckSignals()

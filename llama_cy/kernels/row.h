@@ -13,6 +13,11 @@ namespace llama_cy {
 
 class row_reader {
   public:
+    row_reader() = default;
+    // What it works with is its own.
+    row_reader(const row_reader &) {}
+    row_reader & operator=(const row_reader &) { return *this; }
+
     // Looks at every logit, in blocks of a size that suits the search for the `rank` highest.
     void read(const float * row, size_t n, size_t rank) {
         row_ = row;

@@ -108,6 +108,7 @@ ARGUMENTS = {
     "BatchExt.set_output_logits": "0, True",
     "BatchExt.set_pos": "0, 0",
     "Context.process": "llama_cy.BatchExt(context)",
+    "Context.logprobs": "[1, 2]",
     "Context.set_sampler": "0, None",
     "Sampler.accept": "1",
     "Sampler.apply": "llama_cy.Candidates([1.0, 2.0])",

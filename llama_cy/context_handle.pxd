@@ -54,7 +54,7 @@ cdef class ContextHandle:
     # What samples on the backend, by sequence.
     cdef dict attached
     # By sequence, what marks the snapshot that the device keeps, and its bytes there.
-    cdef dict kept
+    cdef dict on_device
     # Tells its own snapshots from those of others.
     cdef object mark
     cdef object __weakref__

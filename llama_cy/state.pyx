@@ -147,9 +147,9 @@ cdef class State:
             if tensors == 0 or not self.device_has_room(seq, tensors):
                 return self.copy(seq, flags)
             # Whatever comes of it, the one before is gone.
-            context.kept = {**(context.kept or {}), seq: (object(), tensors)}
+            context.on_device = {**(context.on_device or {}), seq: (object(), tensors)}
             snapshot = self.copy(seq, flags | LLAMA_STATE_SEQ_FLAGS_ON_DEVICE)
-            snapshot.device = context.kept[seq][0]
+            snapshot.device = context.on_device[seq][0]
             return snapshot
         finally:
             context.leave()
@@ -166,9 +166,9 @@ cdef class State:
         a recurrent state is always in one piece.
         """
         cdef Context context = self.context
-        if not context.kept or seq_id not in context.kept or llama_model_is_recurrent(context.handle.ptr):
+        if not context.on_device or seq_id not in context.on_device or llama_model_is_recurrent(context.handle.ptr):
             return True
-        return context.kept[seq_id][1] != tensors and llama_model_n_swa(context.handle.ptr) == 0
+        return context.on_device[seq_id][1] != tensors and llama_model_n_swa(context.handle.ptr) == 0
 
     def give(self, Snapshot snapshot not None, seq_id=None):
         """Do what :meth:`Context.restore` says."""
@@ -186,7 +186,7 @@ cdef class State:
             seq = context.check_seq(snapshot.c_seq_id if seq_id is None else seq_id, 0)
         if snapshot.device is not None:
             flags |= LLAMA_STATE_SEQ_FLAGS_ON_DEVICE
-            if not context.kept or context.kept.get(snapshot.c_seq_id, (None,))[0] is not snapshot.device:
+            if not context.on_device or context.on_device.get(snapshot.c_seq_id, (None,))[0] is not snapshot.device:
                 raise StateError(
                     "the device does not keep this snapshot any more: a later one of the sequence took its place, or "
                     "another context keeps it"
@@ -282,6 +282,8 @@ cdef class State:
         if seq_id <= 0 and n and self.plain():
             context.history.assign(tokens, tokens + n)
             context.history_aligned = 0
+            # Those logits are of other tokens.
+            context.kept_at = 0
             context.history_epoch = context.epoch
         return 0
 

@@ -303,6 +303,32 @@ class TestTokens:
                 assert got.tokens == want.tokens
                 assert got.reused == len(self.PROMPT)
 
+    def test_logits_of_before_are_not_those_of_the_snapshot(self, tiny: llama_cy.Model) -> None:
+        with tiny.context(n_ctx=64) as context:
+            options: dict[str, Any] = {"max_tokens": 3, "ignore_eog": True}
+            want = context.complete(self.PROMPT, llama_cy.Sampler.greedy(), **options).tokens
+            context.memory.clear()
+            context.decode(self.PROMPT)
+            snapshot = context.snapshot()
+            other = context.complete([30, 31, 32, 33, 34, 35], llama_cy.Sampler.greedy(), max_tokens=0)
+            assert other.reused == 0
+            context.restore(snapshot)
+            assert context.complete(self.PROMPT, llama_cy.Sampler.greedy(), **options).tokens == want
+
+    def test_while_a_loop_runs(self, tiny: llama_cy.Model) -> None:
+        """A loop may decode ahead; a snapshot holds what its caller has seen."""
+        with tiny.context(n_ctx=64) as context, tiny.context(n_ctx=64) as fresh:
+            loop = context.generate(self.PROMPT, llama_cy.Sampler.greedy(), ignore_eog=True)
+            seen = [next(loop) for _ in range(4)]
+            snapshot = context.snapshot()
+            assert context.memory.seq_pos_max(0) == len(self.PROMPT) + len(seen) - 1
+            fresh.decode([*self.PROMPT, *seen])
+            fresh.decode([5])
+            context.memory.clear()
+            context.restore(snapshot)
+            context.decode([5])
+            assert relative_error(context.logits(), fresh.logits()) < ROUNDING
+
     def test_what_nobody_knows(self, tiny: llama_cy.Model) -> None:
         with tiny.context(n_ctx=64, n_seq_max=2) as context:
             append(context, 0, [1, 2])

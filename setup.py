@@ -129,6 +129,8 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
         options |= variants.PORTABLE.get(platform, {})
     options |= given
     if is_on(options, "GGML_CUDA"):
+        # Where ggml finds NCCL it calls it, and a static library of ggml says nothing of what else to link.
+        options.setdefault("GGML_CUDA_NCCL", "OFF")
         libraries += ("cudart_static", "culibos", "cublas", "cublasLt", "cuda", "rt")
     if is_on(options, "GGML_VULKAN"):
         libraries += ("vulkan",)

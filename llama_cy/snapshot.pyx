@@ -57,7 +57,7 @@ cdef class Snapshot:
         Whether it holds only what can't be rolled back: a sliding window, or a recurrent state.
     """
 
-    def __init__(self, *_, **__):
+    def __init__(self):
         raise TypeError("a Snapshot comes from Context.snapshot(), Snapshot.from_bytes() or Snapshot.load()")
 
     @staticmethod

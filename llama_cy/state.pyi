@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from typing import SupportsIndex, final
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 from typing_extensions import Buffer, Self
 
 from .context import Context
@@ -21,4 +21,4 @@ class State:
     def save_session(
         self, path: _Path, tokens: Iterable[SupportsIndex] | None = None, *, seq_id: SupportsIndex | None = None
     ) -> None: ...
-    def load_session(self, path: _Path, *, seq_id: SupportsIndex | None = None) -> NDArray[np.int32]: ...
+    def load_session(self, path: _Path, *, seq_id: SupportsIndex | None = None) -> npt.NDArray[np.int32]: ...

@@ -86,8 +86,10 @@ from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
+from .memory_plan import DevicePlan, MemoryPlan, fit_gpu_layers, plan_memory
 from .model import Model
 from .numpy_engine import NumpyEngine
+from .placement import MemoryUse, Placed
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
@@ -121,6 +123,7 @@ __all__ = [
     "DecodeAborted",
     "DecodeError",
     "Device",
+    "DevicePlan",
     "DeviceType",
     "Embedder",
     "Engine",
@@ -139,6 +142,8 @@ __all__ = [
     "LogLevel",
     "LoraAdapter",
     "Memory",
+    "MemoryPlan",
+    "MemoryUse",
     "Model",
     "ModelKvOverrideType",
     "ModelLoadError",
@@ -148,6 +153,7 @@ __all__ = [
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
+    "Placed",
     "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
@@ -182,6 +188,7 @@ __all__ = [
     "demo_model_path",
     "devices",
     "engines",
+    "fit_gpu_layers",
     "from_capsule",
     "get_include",
     "json_schema_to_grammar",
@@ -189,6 +196,7 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "plan_memory",
     "sample_rows",
     "sampling",
     "to_capsule",

@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -290,7 +291,8 @@ def agree(value: object, annotation: object) -> object:
         collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
     )
     if isinstance(value, np.ndarray):
-        dtype: Any = typing.get_args(annotation)[1]
+        options = typing.get_args(annotation)
+        dtype: Any = typing.get_args(options[0])[1] if NoneType in options else options[1]
         assert typing.get_args(dtype) == (value.dtype.type,)
     return value
 
@@ -319,7 +321,10 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
         llama_cy.write_lora(
             tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
         )
-        members += [model.load_adapter(tmp_path / "lora.gguf"), context.snapshot(0)]
+        members.append(model.load_adapter(tmp_path / "lora.gguf"))
+        plan = llama_cy.plan_memory(tiny_path)
+        members += [plan, *plan.devices]
+        members.append(context.snapshot(0))
         with tiny_path.open("rb") as file:
             header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
         members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]

@@ -95,6 +95,7 @@ from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
 from .snapshot import Snapshot
+from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -167,6 +168,7 @@ __all__ = [
     "SamplingPlan",
     "SchedPriority",
     "Snapshot",
+    "Speed",
     "SplitMode",
     "State",
     "StateError",
@@ -179,6 +181,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trial",
+    "Tuning",
     "Version",
     "Vocab",
     "VocabType",
@@ -196,10 +200,12 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "measure_speed",
     "plan_memory",
     "sample_rows",
     "sampling",
     "to_capsule",
+    "tune",
     "version",
     "write_lora",
 ]

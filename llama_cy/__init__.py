@@ -111,6 +111,7 @@ from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -182,6 +183,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Speed",
     "SplitMode",
     "State",
     "StateError",
@@ -194,6 +196,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trial",
+    "Tuning",
     "Version",
     "Vocab",
     "VocabType",
@@ -218,6 +222,7 @@ __all__ = [
     "max_devices",
     "max_parallel_sequences",
     "max_tensor_buft_overrides",
+    "measure_speed",
     "numa_init",
     "plan_memory",
     "sample_rows",
@@ -229,6 +234,7 @@ __all__ = [
     "supports_mmap",
     "supports_rpc",
     "to_capsule",
+    "tune",
     "version",
     "write_lora",
 ]

@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 GPUS = (llama_cy.DeviceType.GPU, llama_cy.DeviceType.IGPU)
 
 
+def untyped(value: Any) -> Any:
+    return value
+
+
 def test_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", llama_cy.version().llama_cpp_version)
 
@@ -43,30 +47,30 @@ def test_load_modes_there_and_back(mode: llama_cy.LoadMode) -> None:
     assert name in ("auto", "none", "mmap", "mlock", "mmap+mlock", "dio")
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "text"),
-    [
-        (lambda: llama_cy.load_mode_from_str("disk"), ValueError, "expected one of auto, none, mmap"),
-        (lambda: llama_cy.load_mode_from_str("MMAP"), ValueError, "'MMAP'"),
-        (lambda: llama_cy.load_mode_from_str("mmap\0"), ValueError, "expected one of"),
-        (lambda: llama_cy.load_mode_from_str(b"mmap"), TypeError, "must be str, not bytes"),
-        (lambda: llama_cy.load_mode_name(99), ValueError, "load_mode is 99"),
-        (lambda: llama_cy.load_mode_name(None), TypeError, "LoadMode"),
-        (lambda: llama_cy.ftype_name(4711), ValueError, "ftype is 4711"),
-        (lambda: llama_cy.ftype_name(1.5), TypeError, "Ftype"),
-        (lambda: llama_cy.flash_attn_type_name(7), ValueError, "flash_attn_type is 7"),
-        (lambda: llama_cy.numa_init("everywhere"), ValueError, "distribute, isolate, numactl"),
-        (lambda: llama_cy.numa_init(-1), ValueError, "numa is -1"),
-        (lambda: llama_cy.split_path("a", 3, 3), ValueError, "split_no is 3"),
-        (lambda: llama_cy.split_path("a", -1, 3), ValueError, "split_no is -1"),
-        (lambda: llama_cy.split_path("a", 0, 0), ValueError, "split_count is 0"),
-        (lambda: llama_cy.split_path("a", 0, 65_536), ValueError, "split_count is 65536"),
-        (lambda: llama_cy.split_path("a\0b", 0, 1), ValueError, "NUL"),
-        (lambda: llama_cy.split_path(5, 0, 1), TypeError, "int"),
-        (lambda: llama_cy.split_prefix("a\0b", 0, 1), ValueError, "NUL"),
-        (lambda: llama_cy.split_prefix("a", 0.5, 1), TypeError, "split_no must be an integer"),
-    ],
-)
+WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: llama_cy.load_mode_from_str("disk"), ValueError, "expected one of auto, none, mmap"),
+    (lambda: llama_cy.load_mode_from_str("MMAP"), ValueError, "'MMAP'"),
+    (lambda: llama_cy.load_mode_from_str("mmap\0"), ValueError, "expected one of"),
+    (lambda: llama_cy.load_mode_from_str(untyped(b"mmap")), TypeError, "must be str, not bytes"),
+    (lambda: llama_cy.load_mode_name(99), ValueError, "load_mode is 99"),
+    (lambda: llama_cy.load_mode_name(untyped(None)), TypeError, "LoadMode"),
+    (lambda: llama_cy.ftype_name(4711), ValueError, "ftype is 4711"),
+    (lambda: llama_cy.ftype_name(untyped(1.5)), TypeError, "Ftype"),
+    (lambda: llama_cy.flash_attn_type_name(7), ValueError, "flash_attn_type is 7"),
+    (lambda: llama_cy.numa_init("everywhere"), ValueError, "distribute, isolate, numactl"),
+    (lambda: llama_cy.numa_init(-1), ValueError, "numa is -1"),
+    (lambda: llama_cy.split_path("a", 3, 3), ValueError, "split_no is 3"),
+    (lambda: llama_cy.split_path("a", -1, 3), ValueError, "split_no is -1"),
+    (lambda: llama_cy.split_path("a", 0, 0), ValueError, "split_count is 0"),
+    (lambda: llama_cy.split_path("a", 0, 65_536), ValueError, "split_count is 65536"),
+    (lambda: llama_cy.split_path("a\0b", 0, 1), ValueError, "NUL"),
+    (lambda: llama_cy.split_path(untyped(5), 0, 1), TypeError, "int"),
+    (lambda: llama_cy.split_prefix("a\0b", 0, 1), ValueError, "NUL"),
+    (lambda: llama_cy.split_prefix("a", untyped(0.5), 1), TypeError, "split_no must be an integer"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "text"), WRONG)
 def test_refuses(call: Callable[[], Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=re.escape(text)):
         call()

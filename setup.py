@@ -37,9 +37,10 @@ FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model_facts", "model", "batch", "batch_arrays",
     "threadpool", "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder",
-    "prefix", "outputs", "context", "rows", "memory", "state", "sampler_handle", "sampler", "sampler_grammar", "sampler_custom",
-    "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream", "devices", "placement",
-    "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule", "library",
+    "prefix", "outputs", "context", "rows", "memory", "state", "sampler_handle", "sampler", "sampler_grammar",
+    "sampler_custom", "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream",
+    "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
+    "library",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

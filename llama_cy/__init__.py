@@ -82,6 +82,23 @@ from .errors import (
     StateError,
 )
 from .json_schema import json_schema_to_grammar
+from .library import (
+    flash_attn_type_name,
+    ftype_name,
+    llama_cpp_version,
+    load_mode_from_str,
+    load_mode_name,
+    max_devices,
+    max_parallel_sequences,
+    max_tensor_buft_overrides,
+    numa_init,
+    split_path,
+    split_prefix,
+    supports_gpu_offload,
+    supports_mlock,
+    supports_mmap,
+    supports_rpc,
+)
 from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
@@ -193,17 +210,31 @@ __all__ = [
     "devices",
     "engines",
     "fit_gpu_layers",
+    "flash_attn_type_name",
     "from_capsule",
+    "ftype_name",
     "get_include",
     "json_schema_to_grammar",
     "live_objects",
     "load",
     "load_async",
+    "load_mode_from_str",
+    "load_mode_name",
     "log",
+    "max_devices",
+    "max_parallel_sequences",
+    "max_tensor_buft_overrides",
     "measure_speed",
+    "numa_init",
     "plan_memory",
     "sample_rows",
     "sampling",
+    "split_path",
+    "split_prefix",
+    "supports_gpu_offload",
+    "supports_mlock",
+    "supports_mmap",
+    "supports_rpc",
     "to_capsule",
     "tune",
     "version",
@@ -224,17 +255,22 @@ class Version(NamedTuple):
         ggml's build options.
     system_info : str
         CPU and device features in use.
+    llama_cpp_version : str
+        The version that llama.cpp gives itself.
     """
 
     llama_cy: str
     llama_cpp: str
     build_options: str
     system_info: str
+    llama_cpp_version: str
 
 
 def version() -> Version:
-    """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info``."""
-    return Version(__version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info())
+    """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info`` and ``llama_version``."""
+    return Version(
+        __version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info(), llama_cpp_version()
+    )  # fmt: skip
 
 
 def demo_model_path(draft: bool = False) -> Path:

@@ -12,3 +12,4 @@ cdef class Model:
     cdef object __weakref__
 
     cdef llama_model * ptr(self) except NULL
+    cdef bint has_layers(self) except -1

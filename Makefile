@@ -11,7 +11,7 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-darwin test-wheels build lint mirror reference gate bump demo-model clean coverage fuzz
+.PHONY: demo test test-darwin test-wheels build lint mirror reference gate bump demo-model clean coverage fuzz bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -54,6 +54,10 @@ fuzz: build $(TEST_STAMP) ## mutants of every file that is read, until one is to
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
 	$(PY) tools/coverage.py $(PYTEST_ARGS)
+
+bench: build ## our loops against the same loops in C and other bindings: BENCH_ARGS=--quick
+	@$(PY) -c "import gguf, typer, matplotlib" 2> /dev/null || $(PY) -m pip install --quiet --group bench || true
+	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 mirror: $(TEST_STAMP) ## generate include/ and the enums from the pinned headers
 	$(PY) vendor/fetch.py

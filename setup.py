@@ -38,8 +38,8 @@ MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model", "batch", "batch_arrays", "threadpool",
     "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder", "prefix", "outputs",
     "context", "rows", "memory", "state", "sampler_handle", "sampler", "sampler_grammar", "sampler_custom",
-    "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream", "devices", "chat",
-    "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
+    "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream", "devices", "placement",
+    "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"
@@ -129,6 +129,8 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
         options |= variants.PORTABLE.get(platform, {})
     options |= given
     if is_on(options, "GGML_CUDA"):
+        # Where ggml finds NCCL it calls it, and a static library of ggml says nothing of what else to link.
+        options.setdefault("GGML_CUDA_NCCL", "OFF")
         libraries += ("cudart_static", "culibos", "cublas", "cublasLt", "cuda", "rt")
     if is_on(options, "GGML_VULKAN"):
         libraries += ("vulkan",)

@@ -86,8 +86,10 @@ from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
+from .memory_plan import DevicePlan, MemoryPlan, fit_gpu_layers, plan_memory
 from .model import Model
 from .numpy_engine import NumpyEngine
+from .placement import MemoryUse, Placed
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
@@ -120,6 +122,7 @@ __all__ = [
     "DecodeAborted",
     "DecodeError",
     "Device",
+    "DevicePlan",
     "DeviceType",
     "Embedder",
     "Engine",
@@ -138,6 +141,8 @@ __all__ = [
     "LogLevel",
     "LoraAdapter",
     "Memory",
+    "MemoryPlan",
+    "MemoryUse",
     "Model",
     "ModelKvOverrideType",
     "ModelLoadError",
@@ -147,6 +152,7 @@ __all__ = [
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
+    "Placed",
     "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
@@ -180,6 +186,7 @@ __all__ = [
     "demo_model_path",
     "devices",
     "engines",
+    "fit_gpu_layers",
     "from_capsule",
     "get_include",
     "json_schema_to_grammar",
@@ -187,6 +194,7 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "plan_memory",
     "sample_rows",
     "sampling",
     "to_capsule",

@@ -13,6 +13,7 @@ from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
 from .outputs import Outputs
+from .placement import MemoryUse
 from .sampler import Sampler
 from .sampler_chain import SamplerChain
 from .state import State
@@ -77,6 +78,7 @@ class Context(Outputs):
     @property
     def state(self) -> State: ...
     def perf(self) -> ContextPerf: ...
+    def memory_breakdown(self) -> list[MemoryUse]: ...
     def perf_reset(self) -> None: ...
     def generate(
         self,

@@ -289,6 +289,12 @@ cdef class Context(Outputs):
         return ContextPerf(data.t_start_ms / 1e3, data.t_load_ms / 1e3, data.t_p_eval_ms / 1e3, data.t_eval_ms / 1e3,
                            data.n_p_eval, data.n_eval, data.n_reused)  # fmt: skip
 
+    def memory_breakdown(self):
+        """Tell what the context and its model take; a list of :class:`MemoryUse`, one for each kind of buffer."""
+        from .placement import memory_breakdown
+
+        return memory_breakdown(self)
+
     def perf_reset(self):
         """Count from now on. Wraps ``llama_perf_context_reset``."""
         self.enter()

@@ -30,8 +30,6 @@ ROWS = 32
 
 def logprobs(Context context not None, text, top):
     """Do what :meth:`Context.logprobs` says."""
-    # Held, as the iteration of `text` may close the context.
-    cdef Vocab vocab = context.vocab
     cdef vector[llama_token] tokens
     cdef vector[token_logprob] found
     cdef vector[int8_t] wanted
@@ -42,7 +40,12 @@ def logprobs(Context context not None, text, top):
     cdef int done = 0, n, i, last
     cdef pair[int32_t, float] other
     cdef int n_vocab = context.n_vocab
-    vocab.collect(prompt_tokens(vocab, text) if isinstance(text, (str, bytes)) else text, tokens)
+    # Held: what iterates over the tokens may close the context.
+    cdef Vocab vocab = context.vocab
+    if isinstance(text, (str, bytes)):
+        vocab.collect(prompt_tokens(vocab, text), tokens)
+    else:
+        vocab.collect(text, tokens)
     n = <int> tokens.size()
     if n < 2:
         raise ValueError(f"there are {n} tokens; expected at least 2, as the first is given")

@@ -77,6 +77,20 @@ def test_cmake_args_pass_through_and_win(build: ModuleType) -> None:
     assert "vulkan" in build.native_config("linux-x86_64", {"CMAKE_ARGS": "-DGGML_VULKAN=1"}).libraries
 
 
+@pytest.mark.parametrize(
+    ("arguments", "nccl"),
+    [
+        ("-DGGML_CUDA=ON", "OFF"),
+        ("-DGGML_CUDA=1 -DGGML_CUDA_NCCL=ON", "ON"),
+        ("-DGGML_CUDA=OFF", None),
+        ("", None),
+    ],
+)
+def test_cuda_goes_without_nccl_unless_asked(build: ModuleType, arguments: str, nccl: str | None) -> None:
+    config = build.native_config("linux-x86_64", {"CMAKE_ARGS": arguments})
+    assert config.cmake_options.get("GGML_CUDA_NCCL") == nccl
+
+
 def test_nothing_but_its_arguments_decides(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     before = build.native_config("linux-x86_64", {})
     monkeypatch.setenv("CMAKE_ARGS", "-DGGML_CUDA=on")

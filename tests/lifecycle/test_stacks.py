@@ -137,9 +137,12 @@ def test_chains_in_one_another() -> None:
 
 def test_vocabulary_alone(tiny_path: Path) -> None:
     setup = "import sys\nimport llama_cy\nmodel = llama_cy.Model(sys.argv[3], vocab_only=True)"
-    reads = """n_params size desc n_ctx_train n_embd n_embd_inp n_embd_out n_layer n_head n_head_kv n_swa rope_type
-        rope_freq_scale_train cls_labels has_encoder has_decoder is_recurrent is_hybrid is_diffusion decoder_start_token
-        metadata ftype n_layer_nextn chat_template()""".split()
+    reads = (
+        "n_params", "size", "desc", "n_ctx_train", "n_embd", "n_embd_inp", "n_embd_out", "n_layer", "n_head",
+        "n_head_kv", "n_swa", "rope_type", "rope_freq_scale_train", "cls_labels", "has_encoder", "has_decoder",
+        "is_recurrent", "is_hybrid", "is_diffusion", "decoder_start_token", "metadata", "ftype", "n_layer_nextn",
+        "chat_template()",
+    )  # fmt: skip
     needs = {
         "context": "model.context()",
         "embed": "model.embed('a')",

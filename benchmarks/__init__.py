@@ -1,0 +1,1 @@
+"""The benchmark suite: our loops against the same loop in C and against other bindings."""

@@ -1,0 +1,1 @@
+"""Other bindings, each measured where it is installed."""

@@ -81,6 +81,8 @@ class Pool:
     """
 
     def __init__(self, model: Model, n_ctx: int | None, n_seq_max: int | None, params: dict[str, Any]) -> None:
+        if model.vocab_only:
+            raise ContextError("a model loaded with vocab_only has no weights to compute with")
         longest = min(model.n_ctx_train, 2048) if n_ctx is None else integer("n_ctx", n_ctx, 1, INT32_MAX)
         n_seq_max = N_SEQ_MAX if n_seq_max is None else integer("n_seq_max", n_seq_max, 1, 256)
         n_batch = integer("n_batch", params.pop("n_batch", max(longest, N_BATCH)), longest, INT32_MAX)

@@ -94,6 +94,7 @@ from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -165,6 +166,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Speed",
     "SplitMode",
     "State",
     "StateError",
@@ -177,6 +179,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trial",
+    "Tuning",
     "Version",
     "Vocab",
     "VocabType",
@@ -194,10 +198,12 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "measure_speed",
     "plan_memory",
     "sample_rows",
     "sampling",
     "to_capsule",
+    "tune",
     "version",
     "write_lora",
 ]

@@ -235,6 +235,7 @@ cdef class LoadParams:
         if handle is None:
             check_exit()
             raise load_failure(name)
+        handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
         log.flush()
         return handle
 

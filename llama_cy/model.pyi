@@ -145,7 +145,7 @@ class Model:
         rope_scaling_type: RopeScalingType | str = ...,
         pooling_type: PoolingType | str = ...,
         attention_type: AttentionType | str = ...,
-        flash_attn_type: FlashAttnType | str = ...,
+        flash_attn_type: FlashAttnType | str | None = None,
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         yarn_ext_factor: float = ...,

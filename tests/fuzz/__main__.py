@@ -66,4 +66,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["stateful"]:
+        from stateful.runner import main
     sys.exit(main())

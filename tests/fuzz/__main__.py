@@ -66,6 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["stateful"]:
-        from stateful.runner import main
     sys.exit(main())

@@ -67,7 +67,8 @@ class Settings:
         """Arguments that every contender gets."""
         return {
             "threads": self.threads,
-            "flash-attn": "auto",
+            # What a context does unless told otherwise.
+            "flash-attn": "auto" if self.gpu else "off",
             "n-gpu-layers": -1 if self.gpu else 0,
         }
 

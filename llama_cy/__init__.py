@@ -86,12 +86,15 @@ from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
+from .memory_plan import DevicePlan, MemoryPlan, fit_gpu_layers, plan_memory
 from .model import Model
 from .numpy_engine import NumpyEngine
+from .placement import MemoryUse, Placed
 from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
@@ -120,6 +123,7 @@ __all__ = [
     "DecodeAborted",
     "DecodeError",
     "Device",
+    "DevicePlan",
     "DeviceType",
     "Embedder",
     "Engine",
@@ -138,6 +142,8 @@ __all__ = [
     "LogLevel",
     "LoraAdapter",
     "Memory",
+    "MemoryPlan",
+    "MemoryUse",
     "Model",
     "ModelKvOverrideType",
     "ModelLoadError",
@@ -147,6 +153,7 @@ __all__ = [
     "OptBuildType",
     "OptLossType",
     "OptOptimizerType",
+    "Placed",
     "PoolTimeoutError",
     "PoolingType",
     "ProcessType",
@@ -159,6 +166,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Speed",
     "SplitMode",
     "State",
     "StateError",
@@ -171,6 +179,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trial",
+    "Tuning",
     "Version",
     "Vocab",
     "VocabType",
@@ -180,6 +190,7 @@ __all__ = [
     "demo_model_path",
     "devices",
     "engines",
+    "fit_gpu_layers",
     "from_capsule",
     "get_include",
     "json_schema_to_grammar",
@@ -187,9 +198,12 @@ __all__ = [
     "load",
     "load_async",
     "log",
+    "measure_speed",
+    "plan_memory",
     "sample_rows",
     "sampling",
     "to_capsule",
+    "tune",
     "version",
     "write_lora",
 ]

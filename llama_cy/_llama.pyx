@@ -9,6 +9,7 @@ cdef extern from *:
     """
     #define LLAMA_CY_DEFINE_TABLE
     #include "llama_cy_api.h"
+    #include "kernels/accounting.h"
     #include "kernels/log_queue.h"
     """
     struct llama_cy_table:
@@ -31,6 +32,10 @@ cdef extern from *:
         uint64_t take_dropped()
 
     log_queue & the_log_queue "llama_cy::the_log_queue" ()
+
+    struct accounting "llama_cy::accounting":
+        pass
+    accounting own_accounting "llama_cy::own_accounting"
 
 
 cdef extern from *:
@@ -82,3 +87,5 @@ with nogil:
 
 abi = LLAMA_CY_ABI
 _api = PyCapsule_New(<void *> &llama_cy_own_table, "llama_cy._llama._api", NULL)
+# For our own modules only: what of llama.cpp is no part of its C API has no place in the table.
+_accounting = PyCapsule_New(<void *> &own_accounting, "llama_cy._llama._accounting", NULL)

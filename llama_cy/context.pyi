@@ -13,6 +13,7 @@ from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
 from .outputs import Outputs
+from .placement import MemoryUse
 from .sampler import Sampler
 from .sampler_chain import SamplerChain
 from .state import State
@@ -39,7 +40,7 @@ class Context(Outputs):
         rope_scaling_type: RopeScalingType | str = ...,
         pooling_type: PoolingType | str = ...,
         attention_type: AttentionType | str = ...,
-        flash_attn_type: FlashAttnType | str = ...,
+        flash_attn_type: FlashAttnType | str | None = None,
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         yarn_ext_factor: float = ...,
@@ -77,6 +78,7 @@ class Context(Outputs):
     @property
     def state(self) -> State: ...
     def perf(self) -> ContextPerf: ...
+    def memory_breakdown(self) -> list[MemoryUse]: ...
     def perf_reset(self) -> None: ...
     def generate(
         self,

@@ -9,6 +9,7 @@ from ggml_backend cimport (
     ggml_backend_dev_memory,
 )
 from llama cimport (
+    LLAMA_FLASH_ATTN_TYPE_DISABLED,
     import_llama_cy,
     llama_attention_type,
     llama_context_default_params,
@@ -41,6 +42,10 @@ import_llama_cy()
 CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
 
 
+# Bytes of attention scores that a micro-batch may take without flash attention.
+MOST_SCORES = 2**29
+
+
 def _cache_type(name, value):
     type_value = choice(name, GGMLType, value)
     if GGMLType(type_value).name not in CACHE_TYPES:
@@ -60,7 +65,7 @@ cdef class ContextParams:
                 "n_outputs_max": 0, "n_outputs_max_per_seq": 0, "n_threads": None, "n_threads_batch": None,
                 "ctx_type": self.c.ctx_type, "rope_scaling_type": self.c.rope_scaling_type,
                 "pooling_type": self.c.pooling_type, "attention_type": self.c.attention_type,
-                "flash_attn_type": self.c.flash_attn_type, "rope_freq_base": 0.0, "rope_freq_scale": 0.0,
+                "flash_attn_type": None, "rope_freq_base": 0.0, "rope_freq_scale": 0.0,
                 "yarn_ext_factor": self.c.yarn_ext_factor, "yarn_attn_factor": self.c.yarn_attn_factor,
                 "yarn_beta_fast": self.c.yarn_beta_fast, "yarn_beta_slow": self.c.yarn_beta_slow,
                 "yarn_orig_ctx": 0, "type_k": self.c.type_k, "type_v": self.c.type_v, "embeddings": False,
@@ -100,8 +105,10 @@ cdef class ContextParams:
         self.c.pooling_type = <llama_pooling_type_t> <int> choice("pooling_type", PoolingType, given["pooling_type"])
         self.c.attention_type = <llama_attention_type> <int> choice(
             "attention_type", AttentionType, given["attention_type"])
-        self.c.flash_attn_type = <llama_flash_attn_type> <int> choice(
-            "flash_attn_type", FlashAttnType, given["flash_attn_type"])
+        self.given_flash_attn = given["flash_attn_type"] is not None
+        if self.given_flash_attn:
+            self.c.flash_attn_type = <llama_flash_attn_type> <int> choice(
+                "flash_attn_type", FlashAttnType, given["flash_attn_type"])
         self.c.type_k = <ggml_type> <int> _cache_type("type_k", given["type_k"])
         self.c.type_v = <ggml_type> <int> _cache_type("type_v", given["type_v"])
         self.c.rope_freq_base = real("rope_freq_base", given["rope_freq_base"], 0)
@@ -130,7 +137,7 @@ cdef class ContextParams:
             self.c.cb_eval_user_data = <void *> self.watch
         return 0
 
-    cdef int fit(self, llama_model * weights, dict metadata) except -1:
+    cdef int fit(self, llama_model * weights, dict metadata, bint offloaded) except -1:
         """Choose n_ctx where it was left open, and refuse what no memory could hold or llama.cpp would assert on."""
         cdef size_t free = 0, total = 0
         cdef uint64_t n_ctx_train = llama_model_n_ctx_train(weights)
@@ -166,6 +173,17 @@ cdef class ContextParams:
         if self.c.n_ctx > limit:
             raise ContextError(f"n_ctx is {self.c.n_ctx}; with n_seq_max {self.c.n_seq_max} the limit is {limit}")
         self.check_sequences(weights, metadata)
+        if not self.given_flash_attn and not offloaded:
+            self.choose_attention(weights)
+        return 0
+
+    cdef int choose_attention(self, llama_model * weights) except -1:
+        """On a CPU, where a token decodes faster without flash attention, do without, unless memory is against it."""
+        cdef uint64_t n_ctx = self.c.n_ctx if self.c.kv_unified else self.c.n_ctx // self.c.n_seq_max
+        cdef uint64_t scores = n_ctx * min(self.c.n_batch, self.c.n_ubatch) * max(1, llama_model_n_head(weights)) * 4
+        # A quantized V cache needs it, and what embeds reads many tokens at once, which is faster with it.
+        if not self.c.embeddings and not ggml_is_quantized(self.c.type_v) and scores <= MOST_SCORES:
+            self.c.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED
         return 0
 
     cdef int check_sequences(self, llama_model * weights, dict metadata) except -1:

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint64_t
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_batch, llama_batch_ext, llama_context, llama_memory_t, llama_process_type, llama_token
+from llama cimport llama_batch, llama_batch_ext, llama_context, llama_memory_t, llama_pos, llama_process_type, llama_token
 
 from llama_cy.batch cimport Batch
 from llama_cy.batch_ext cimport BatchExt
@@ -13,6 +13,8 @@ cdef extern from "kernels/compute.h" namespace "llama_cy" nogil:
     int encode_caught "llama_cy::encode" (llama_context * context, llama_batch batch, string & thrown) noexcept
     int process_caught "llama_cy::process" (
         llama_context * context, llama_process_type type, llama_batch_ext * batch, string & thrown) noexcept
+    void mark(llama_context * context, vector[llama_pos] & ends)
+    void take_back(llama_context * context, const vector[llama_pos] & ends)
 
 
 cdef class Decoder(ContextHandle):
@@ -61,6 +63,8 @@ cdef class Decoder(ContextHandle):
     cdef int n_pos_max
     # What the last computation threw.
     cdef string thrown
+    # Where each sequence ended before a computation that a callback may end.
+    cdef vector[llama_pos] ends
 
     cdef int check_seq(self, object seq_id, int low) except -2
     cdef int decode_tokens(self, llama_token * tokens, int n) except -1
@@ -70,6 +74,8 @@ cdef class Decoder(ContextHandle):
     cdef int check_sequences(self, Batch batch, bint encode) except -1
     cdef void gave(self, int n_rows, bint encode) noexcept nogil
     cdef void lose(self, int code) noexcept nogil
+    cdef void before(self) noexcept nogil
+    cdef int check_outcome(self, int code, str what) except -1
     cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1
     cdef int compute_ext(self, BatchExt batch, bint encode) except -1
     cdef int compute_batch(self, Batch batch, bint encode) except -1

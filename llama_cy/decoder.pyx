@@ -128,11 +128,11 @@ cdef class Decoder(ContextHandle):
             if done + batch.n_tokens == n:
                 batch.logits = NULL
             with nogil:
+                self.before()
                 code = decode_caught(self.ptr, batch, self.thrown)
             if code != 0 or self.stopped():
                 self.history_epoch = 0
-                self.lose(code)
-                self.failed(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
+                self.check_outcome(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
             if known:
                 self.history.insert(self.history.end(), tokens + done, tokens + done + batch.n_tokens)
                 self.history_epoch = self.epoch
@@ -162,17 +162,31 @@ cdef class Decoder(ContextHandle):
             self.n_rows = 0
             self.shown = NULL
 
+    cdef void before(self) noexcept nogil:
+        """Note where the sequences end, should a callback end the computation."""
+        if self.watch is not None or self.abort is not None:
+            mark(self.ptr, self.ends)
+
+    cdef int check_outcome(self, int code, str what) except -1:
+        """Raise what a computation failed with, or what ended it."""
+        if code == 0 and not self.stopped():
+            return 0
+        self.lose(code)
+        if code == 0:
+            with nogil:
+                take_back(self.ptr, self.ends)
+        return self.failed(code, what)
+
     cdef int compute(self, llama_batch batch, int n_rows, bint encode) except -1:
         cdef int code
         self.epoch += 1
         with nogil:
+            self.before()
             if encode:
                 code = encode_caught(self.ptr, batch, self.thrown)
             else:
                 code = decode_caught(self.ptr, batch, self.thrown)
-        if code != 0 or self.stopped():
-            self.lose(code)
-            self.failed(code, "encode" if encode else "decode")
+        self.check_outcome(code, "encode" if encode else "decode")
         self.gave(n_rows, encode)
         if encode:
             self.encoded = True
@@ -228,11 +242,10 @@ cdef class Decoder(ContextHandle):
         self.check_input(n, outputs, batch.highest_pos, encode, batch.n_ids and batch.n_rows)
         self.epoch += 1
         with nogil:
+            self.before()
             code = process_caught(
                 self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr, self.thrown)
-        if code != 0 or self.stopped():
-            self.lose(code)
-            self.failed(code, "process")
+        self.check_outcome(code, "process")
         self.gave(outputs, encode)
         if encode:
             self.encoded = True

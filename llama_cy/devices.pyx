@@ -1,6 +1,7 @@
 """What this machine computes on."""
 
 from ggml_backend cimport (
+    ggml_backend_dev_backend_reg,
     ggml_backend_dev_count,
     ggml_backend_dev_description,
     ggml_backend_dev_get,
@@ -8,6 +9,11 @@ from ggml_backend cimport (
     ggml_backend_dev_name,
     ggml_backend_dev_t,
     ggml_backend_dev_type,
+    ggml_backend_feature,
+    ggml_backend_get_features_t,
+    ggml_backend_reg_get_proc_address,
+    ggml_backend_reg_name,
+    ggml_backend_reg_t,
 )
 from llama cimport import_llama_cy
 
@@ -31,6 +37,10 @@ class Device(NamedTuple):
     type : DeviceType
     memory_free, memory_total : int
         Bytes; 0 where the device does not tell.
+    backend : str
+        The part of ggml that computes on it: ``CPU``, ``CUDA``, ``MTL`` for Metal, ``Vulkan``.
+    features : dict of str to str
+        What that backend was built with or found, for example ``AVX2`` or ``ARCHS``.
     """
 
     name: str
@@ -38,6 +48,21 @@ class Device(NamedTuple):
     type: DeviceType
     memory_free: int
     memory_total: int
+    backend: str = ""
+    features: dict = {}
+
+
+cdef dict features_of(ggml_backend_reg_t reg):
+    cdef ggml_backend_get_features_t get = <ggml_backend_get_features_t> ggml_backend_reg_get_proc_address(
+        reg, "ggml_backend_get_features")
+    cdef ggml_backend_feature * feature
+    found = {}
+    if get is not NULL:
+        feature = get(reg)
+        while feature is not NULL and feature.name is not NULL:
+            found[feature.name.decode("utf-8", "replace")] = feature.value.decode("utf-8", "replace")
+            feature += 1
+    return found
 
 
 def devices():
@@ -48,10 +73,12 @@ def devices():
     list of Device
     """
     cdef ggml_backend_dev_t device
+    cdef ggml_backend_reg_t reg
     cdef size_t i, free, total
     found = []
     for i in range(ggml_backend_dev_count()):
         device = ggml_backend_dev_get(i)
+        reg = ggml_backend_dev_backend_reg(device)
         free = total = 0
         with nogil:
             ggml_backend_dev_memory(device, &free, &total)
@@ -59,6 +86,7 @@ def devices():
             ggml_backend_dev_name(device).decode("utf-8", "replace"),
             ggml_backend_dev_description(device).decode("utf-8", "replace"),
             DeviceType(<int> ggml_backend_dev_type(device)), free, total,
+            ggml_backend_reg_name(reg).decode("utf-8", "replace"), features_of(reg),
         ))  # fmt: skip
     log.flush()
     return found

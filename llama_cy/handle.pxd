@@ -6,6 +6,8 @@ cdef class ModelHandle:
     # Whether somebody else frees it, and who keeps it until then.
     cdef bint borrowed
     cdef object owner
+    # Whether a GPU may have some of it.
+    cdef bint offloaded
     # Of the process that loaded it.
     cdef int generation
     cdef object __weakref__

@@ -1,7 +1,7 @@
 """The weights: what Model, Vocab, Context and the adapters share, freed when the last of them lets go."""
 
 cimport cython
-from llama cimport import_llama_cy, llama_model, llama_model_free
+from llama cimport import_llama_cy, llama_model, llama_model_free, llama_supports_gpu_offload
 
 from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation
 
@@ -21,6 +21,7 @@ cdef class ModelHandle:
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
         handle.generation = generation()
+        handle.offloaded = llama_supports_gpu_offload()
         born(MODEL)
         close_at_exit(handle, 1)
         return handle
@@ -31,6 +32,7 @@ cdef class ModelHandle:
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
         handle.generation = generation()
+        handle.offloaded = llama_supports_gpu_offload()
         handle.borrowed = True
         handle.owner = owner
         close_at_exit(handle, 1)

@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from ggml_backend cimport ggml_backend_dev_by_name
 from libc.stdint cimport int64_t
 from libc.string cimport memset, strncpy
 from libcpp cimport bool
@@ -35,6 +36,8 @@ from collections.abc import Mapping
 from . import log
 from ._llama import llama_cpp_commit
 from .checks import INT32_MAX, choice, each, fill, flag, integer, real
+from .device_choice import choose_devices
+from .devices import devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
 from .gguf_check import check_model, check_splits
@@ -153,11 +156,12 @@ cdef class LoadParams:
                 "split_mode": self.c.split_mode, "main_gpu": self.c.main_gpu, "tensor_split": None,
                 "load_mode": self.c.load_mode, "lazy_mode": self.c.lazy_mode, "kv_overrides": None,
                 "vocab_only": False, "check_tensors": False, "use_extra_bufts": self.c.use_extra_bufts,
-                "no_host": False, "load_mtp": self.c.load_mtp,
+                "no_host": False, "load_mtp": self.c.load_mtp, "device": "auto",
             },
             params, "Model",
         )  # fmt: skip
-        self.c.n_gpu_layers = gpu_layers(n_gpu_layers)
+        self.place(given["device"])
+        self.c.n_gpu_layers = gpu_layers(n_gpu_layers, given["device"])
         self.c.split_mode = <llama_split_mode> <int> choice("split_mode", SplitMode, given["split_mode"])
         self.c.load_mode = <llama_load_mode> <int> choice("load_mode", LoadMode, given["load_mode"])
         self.c.lazy_mode = <llama_lazy_mode> <int> choice("lazy_mode", LazyMode, given["lazy_mode"])
@@ -177,8 +181,23 @@ cdef class LoadParams:
                 self.split.push_back(real("tensor_split", share, 0.0))
             if self.split.size() > llama_max_devices():
                 raise ValueError(f"tensor_split has {self.split.size()} shares; the limit is {llama_max_devices()}")
+            if self.c.devices is not NULL and self.split.size() != self.devices.size() - 1:
+                raise ValueError(
+                    f"tensor_split has {self.split.size()} shares for {self.devices.size() - 1} devices")
             self.split.resize(llama_max_devices())
             self.c.tensor_split = self.split.data()
+
+    cdef int place(self, object device) except -1:
+        """Name the devices for C, which ends their list with a null pointer."""
+        chosen = choose_devices(device)
+        if chosen is None:
+            return 0
+        for one in chosen:
+            name = one.name.encode("utf-8")
+            self.devices.push_back(ggml_backend_dev_by_name(name))
+        self.devices.push_back(NULL)
+        self.c.devices = self.devices.data()
+        return 0
 
     cdef int check(self, str name, bytes path, bint trusted) except -1:
         """Look at the file before llama.cpp does; and where nobody trusts it, load it in a child process."""
@@ -189,7 +208,7 @@ cdef class LoadParams:
             # Of what must not be there, NaN is found among the tensors' data only.
             self.c.check_tensors = True
             try_in_child(name, {
-                "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
+                "device": "cpu", "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
                 "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
             })  # fmt: skip
         return 0
@@ -216,18 +235,20 @@ cdef class LoadParams:
         if handle is None:
             check_exit()
             raise load_failure(name)
+        handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
         log.flush()
         return handle
 
 
-def gpu_layers(value):
+def gpu_layers(value, device="auto"):
     """Turn "auto" or a number into the number of layers for C; a BackendError where there is no GPU for them."""
+    on_cpu = isinstance(device, str) and device.casefold() == "cpu" or getattr(device, "name", None) == "CPU"
     if value == "auto":
-        return -1 if llama_supports_gpu_offload() else 0
+        return -1 if llama_supports_gpu_offload() and not on_cpu else 0
     layers = integer("n_gpu_layers", value, -1, INT32_MAX)
+    if layers != 0 and on_cpu:
+        raise BackendError(f'n_gpu_layers is {layers} but device is "cpu"')
     if layers != 0 and not llama_supports_gpu_offload():
-        from .devices import devices
-
         present = ", ".join(device.name for device in devices())
         raise BackendError(f'n_gpu_layers is {layers} but there is no GPU; present: {present}. Pass "auto" or 0')
     return layers

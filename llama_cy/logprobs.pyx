@@ -7,6 +7,7 @@ from libcpp.vector cimport vector
 from llama cimport import_llama_cy, llama_batch, llama_get_logits_ith, llama_memory_seq_rm, llama_token
 
 from llama_cy.context cimport Context
+from llama_cy.vocab cimport Vocab
 
 from .checks import integer
 from .completion import TokenLogprob
@@ -39,10 +40,12 @@ def logprobs(Context context not None, text, top):
     cdef int done = 0, n, i, last
     cdef pair[int32_t, float] other
     cdef int n_vocab = context.n_vocab
+    # Held: what iterates over the tokens may close the context.
+    cdef Vocab vocab = context.vocab
     if isinstance(text, (str, bytes)):
-        context.own_vocab.collect(prompt_tokens(context.vocab, text), tokens)
+        vocab.collect(prompt_tokens(vocab, text), tokens)
     else:
-        context.own_vocab.collect(text, tokens)
+        vocab.collect(text, tokens)
     n = <int> tokens.size()
     if n < 2:
         raise ValueError(f"there are {n} tokens; expected at least 2, as the first is given")

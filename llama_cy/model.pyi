@@ -1,10 +1,11 @@
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from typing_extensions import Self, disjoint_base
 
 from .adapter import LoraAdapter
 from .context import Context
+from .devices import Device
 from .enums import (
     AttentionType,
     ContextType,
@@ -19,9 +20,12 @@ from .enums import (
     SplitMode,
 )
 from .loading import _Path
+from .placement import Placed
 from .reranking import Ranking
 from .tensor import Tensor
 from .vocab import Vocab
+
+_Device: TypeAlias = str | Device
 
 @disjoint_base
 class Model:
@@ -29,9 +33,10 @@ class Model:
         cls,
         path: _Path,
         *,
-        n_gpu_layers: int | Literal["auto"] = "auto",
+        n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
         trusted: bool = True,
+        device: _Device | Iterable[_Device] = "auto",
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
@@ -49,9 +54,10 @@ class Model:
         cls,
         path: _Path,
         *,
-        n_gpu_layers: int | Literal["auto"] = "auto",
+        n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
         trusted: bool = True,
+        device: _Device | Iterable[_Device] = "auto",
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
@@ -70,6 +76,8 @@ class Model:
     def vocab(self) -> Vocab: ...
     @property
     def vocab_only(self) -> bool: ...
+    @property
+    def placement(self) -> list[Placed]: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -137,7 +145,7 @@ class Model:
         rope_scaling_type: RopeScalingType | str = ...,
         pooling_type: PoolingType | str = ...,
         attention_type: AttentionType | str = ...,
-        flash_attn_type: FlashAttnType | str = ...,
+        flash_attn_type: FlashAttnType | str | None = None,
         rope_freq_base: float = 0.0,
         rope_freq_scale: float = 0.0,
         yarn_ext_factor: float = ...,

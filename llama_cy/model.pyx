@@ -58,9 +58,13 @@ cdef class Model:
     ----------
     path : str, bytes or os.PathLike
         The GGUF file; the first one, if the model is split.
-    n_gpu_layers : int or "auto"
+    n_gpu_layers : int, "auto" or "fit"
         Layers to place on a GPU; -1 for all. "auto", the default, means all where a GPU is present and none elsewhere;
-        any other number than 0 without a GPU is a BackendError.
+        any other number than 0 without a GPU is a BackendError. "fit" takes as many as there is room for beside a
+        context of 4096 tokens (:func:`fit_gpu_layers`).
+    device : str, Device or several of them
+        ``"auto"``, ``"cpu"``; ``"metal"``, ``"cuda"``, ``"vulkan"`` for all devices of a backend, ``"cuda:0"`` for one;
+        or what :func:`devices` lists, or its name.
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
         True draws a bar (needs the ``progress`` extra, except in a notebook).
@@ -79,7 +83,7 @@ use_extra_bufts, no_host, load_mtp
         The file is not there, damaged or no model; or, not trusted, it ended the child. With llama.cpp's last log lines
         where it was llama.cpp that refused it; it is an OSError too, with `errno` and `filename` where the system gave one.
     BackendError
-        GPU layers were asked for and there is no GPU.
+        A device or GPU layers were asked for and are not there; the message lists what is.
 
     Notes
     -----
@@ -98,6 +102,11 @@ use_extra_bufts, no_host, load_mtp
             return
         name = os.fsdecode(path)
         cdef bint trusting = flag("trusted", trusted)
+        if n_gpu_layers == "fit":
+            from .memory_plan import OF_A_MODEL, fit_gpu_layers
+
+            given = {key: value for key, value in params.items() if key in OF_A_MODEL}
+            n_gpu_layers = fit_gpu_layers(name, **given)
         cdef LoadParams load_params = LoadParams(n_gpu_layers, params)
         with reporter(progress, os.path.basename(name)) as callback:
             self.handle = load_params.from_file(name, callback, trusting)
@@ -134,6 +143,13 @@ use_extra_bufts, no_host, load_mtp
         """The :class:`Vocab`; one that you keep works on after :meth:`close`. Wraps ``llama_model_get_vocab``."""
         self.ptr()
         return self.own_vocab
+
+    @property
+    def placement(self):
+        """Which layers and how many bytes are on which device; a list of :class:`Placed`, most bytes first."""
+        from .placement import placement
+
+        return placement(self)
 
     @property
     def closed(self):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .bench import bench
 from .generate import generate
 from .show import devices, info, show_version, tokenize, version
 from .terminal import ExitCode, exiting, note, prepare_streams
@@ -29,7 +30,7 @@ def options(
     """Language models from GGUF files, on the command line."""
 
 
-for command in (generate, tokenize, info, devices, version):
+for command in (generate, tokenize, info, devices, bench, version):
     app.command()(exiting(command))
 
 

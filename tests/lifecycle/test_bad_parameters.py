@@ -72,9 +72,11 @@ CONTEXT = {
     **dict.fromkeys(["n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_threads", "n_threads_batch"], POSITIVE),
     **dict.fromkeys(["n_rs_seq", "n_outputs_max", "n_outputs_max_per_seq", "yarn_orig_ctx", "poll"], INTEGER),
     **dict.fromkeys(
-        ["ctx_type", "rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type", "type_k", "type_v"],
+        ["ctx_type", "rope_scaling_type", "pooling_type", "attention_type", "type_k", "type_v"],
         CHOICE,
     ),
+    # None is the choice that suits the device.
+    "flash_attn_type": {value: bad for value, bad in CHOICE.items() if value != "None"},
     **dict.fromkeys(["rope_freq_base", "rope_freq_scale"], AT_LEAST_0),
     **dict.fromkeys(["yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"], REAL),
     **dict.fromkeys(["embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified"], FLAG),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,14 @@ PROMPT = [5, 9, 17, 33, 65]
 def context(tiny: llama_cy.Model) -> Iterator[llama_cy.Context]:
     with tiny.context(n_ctx=64, n_threads=1) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[llama_cy.Model]:
+    """Give a model whose heads are as wide as a block of a quantized cache."""
+    path = write_llama(tmp_path_factory.mktemp("wide") / "wide.gguf", n_embd=128, n_head=4, n_head_kv=2, n_layer=1)
+    with llama_cy.Model(path) as model:
+        yield model
 
 
 class TestSize:
@@ -60,6 +69,42 @@ class TestSize:
                 context.decode(PROMPT)
                 rows.append(context.logits())
         np.testing.assert_allclose(rows[0], rows[1], rtol=1e-3, atol=2e-2)
+
+
+def uses_flash_attention(model: llama_cy.Model, **params: Any) -> bool:
+    """Tell whether flash attention is among what a decode computes."""
+    operations: list[str] = []
+    context = model.context(n_threads=1, eval_callback=lambda tensor: operations.append(tensor.op), **params)
+    with context:
+        context.decode([1, 2])
+    return "FLASH_ATTN_EXT" in operations
+
+
+class TestAttention:
+    """What a CPU computes with, unless somebody says."""
+
+    @pytest.mark.parametrize(
+        ("params", "flash"),
+        [
+            ({}, False),
+            ({"n_seq_max": 4}, False),
+            ({"flash_attn_type": None}, False),
+            ({"flash_attn_type": "enabled"}, True),
+            ({"flash_attn_type": "disabled"}, False),
+            ({"flash_attn_type": "auto"}, True),
+            ({"embeddings": True}, True),
+            ({"type_k": "q8_0", "type_v": "q8_0"}, True),
+            ({"type_k": "q8_0"}, False),
+        ],
+    )
+    def test_choice(self, wide: llama_cy.Model, params: dict[str, Any], flash: bool) -> None:
+        assert uses_flash_attention(wide, n_ctx=64, **params) is flash
+
+    def test_scores_that_would_fill_the_memory(self, wide: llama_cy.Model) -> None:
+        sizes: dict[str, Any] = {"n_ctx": 2**16, "n_batch": 2048, "n_ubatch": 2048}
+        assert uses_flash_attention(wide, **sizes)
+        assert not uses_flash_attention(wide, **sizes, n_seq_max=16)
+        assert not uses_flash_attention(wide, **sizes | {"n_ubatch": 64})
 
 
 class TestThreads:

@@ -213,15 +213,15 @@ class TestEnd:
 
     @pytest.mark.parametrize("error", [None, KeyError("mine")])
     def test_at_the_very_last_tensor(self, tiny: llama_cy.Model, error: Exception | None) -> None:
-        # Nothing is left to compute, so C calls the decode good; the tokens stay.
+        # Nothing is left to compute, so C calls the decode good; what it put in memory goes all the same.
         stop = Stop(LAST, error=error)
         with watched(tiny, stop) as context:
             with pytest.raises(KeyError if error else llama_cy.DecodeAborted):
                 context.decode(TOKENS)
             stop.left = 99
-            assert context.memory.seq_pos_max() == 3
+            assert context.memory.seq_pos_max() == -1
             context.decode([3])
-            assert context.memory.seq_pos_max() == 4
+            assert context.memory.seq_pos_max() == 0
 
     def test_pieces_before_stay(self, tiny: llama_cy.Model) -> None:
         with watched(tiny, Stop("l_out-0", 3), n_batch=8) as context:

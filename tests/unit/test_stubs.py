@@ -319,6 +319,8 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
             tmp_path / "lora.gguf", model, {"output.weight": (np.ones((1, 64)), np.ones((context.n_vocab, 1)))}
         )
         members.append(model.load_adapter(tmp_path / "lora.gguf"))
+        plan = llama_cy.plan_memory(tiny_path)
+        members += [plan, *plan.devices]
         with tiny_path.open("rb") as file:
             header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
         members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]

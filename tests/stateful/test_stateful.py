@@ -45,7 +45,8 @@ def test_a_fault_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how
         "sys.meta_path.insert(0, Trap())\n"
     )
     monkeypatch.setattr("stateful.campaign.TESTS", f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}")
-    monkeypatch.setattr("stateful.campaign.HANG_SECONDS", 2.0)
+    if how == "hung":
+        monkeypatch.setattr("stateful.campaign.HANG_SECONDS", 5.0)
     report = run_examples(200, 0, stop=True, shrink=how == "failed")
     assert [finding.how for finding in report.findings] == [how]
     script = report.findings[0].script

@@ -36,7 +36,15 @@ CALLS = (
     *("{c}.state.set(b'')", "{c}.state.set(bytes(100))", "{c}.set_causal_attn('no')", "{c}.set_abort_callback(5)"),
     *("{c}.logprobs([{n}])", "{c}.set_sampler({q}, None)", "{c}.set_control_vectors(5)", "{c}.state.load('missing')"),
     *("{c}.state.save('/nowhere/at/all')", "{c}.generate([1], {s}, sampler=5)", "{c}.memory.seq_add({q}, 0, 1, 1)"),
-    *("{s}.accept({n})", "{s}.sample(None)", "{s}.sample(5)", "{s}.copy(None)", "{s}.sample_logits([1.0])"),
+    *(
+        "{s}.accept(-1)",
+        "{s}.accept(2**31)",
+        "{s}.accept('a')",
+        "{s}.sample(None)",
+        "{s}.sample(5)",
+        "{s}.copy(None)",
+        "{s}.sample_logits([1.0])",
+    ),
     *("{s}.sample_logits(np.zeros(0, np.float32))", "{s}.sample_logits(np.zeros((2, 2), np.float32))", "{s}.apply(5)"),
     *("SamplerChain({s}, 5)", "SamplerChain().add(None)", "SamplerChain().sample_logits(np.zeros(9, np.float32))"),
     *(

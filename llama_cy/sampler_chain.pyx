@@ -61,8 +61,14 @@ cdef class SamplerChain(Sampler):
         # A chain that was closed is without.
         self.members = []
         self.own(llama_sampler_chain_init(params))
-        for sampler in samplers:
-            self.add(sampler)
+        try:
+            for sampler in samplers:
+                self.add(sampler)
+        except BaseException:
+            # Whoever made them has them back.
+            while self.members:
+                self.remove(-1)
+            raise
 
     def add(self, Sampler sampler not None):
         """Move a sampler to the end of the chain. Wraps ``llama_sampler_chain_add``.

@@ -117,6 +117,8 @@ from .state import State
 from .stream import TextStream
 from .tensor import Tensor
 from .threadpool import Threadpool
+from .training import Trainer
+from .training_result import EpochResult, TrainingResult
 from .vocab import Vocab
 
 __version__ = "0.1.0"
@@ -145,6 +147,7 @@ __all__ = [
     "DeviceType",
     "Embedder",
     "Engine",
+    "EpochResult",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
@@ -198,6 +201,8 @@ __all__ = [
     "TokenLogprob",
     "TokenLoop",
     "TokenType",
+    "Trainer",
+    "TrainingResult",
     "Trial",
     "Tuning",
     "Version",

@@ -325,6 +325,7 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
         plan = llama_cy.plan_memory(tiny_path)
         members += [plan, *plan.devices]
         members.append(context.snapshot(0))
+        members.append(trained(tiny_path))
         with tiny_path.open("rb") as file:
             header = gguf_header.read_header(file, 0, "model", "tiny.gguf")
         members += [header, header.tensors["output.weight"], header.values["tokenizer.ggml.tokens"]]
@@ -337,6 +338,15 @@ def test_properties_have_the_types_of_the_stubs(tiny_path: Path, tmp_path: Path)
                     agree(getattr(objects[class_name], name), eval(ast.unparse(method.returns), names))
                     checked.append(name)
     assert len(checked) > 60
+
+
+def trained(path: Path) -> llama_cy.Trainer:
+    """Return a trainer that was made, whose context is closed."""
+    with (
+        llama_cy.Model(path, load_mode="none") as model,
+        model.context(n_ctx=256, n_batch=256, n_ubatch=256) as context,
+    ):
+        return llama_cy.Trainer(context)
 
 
 def keywords(class_name: str, method: str) -> set[str]:

@@ -41,6 +41,7 @@ MODULES = (
     "sampler_custom", "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream",
     "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
     "library",
+    "user_model",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

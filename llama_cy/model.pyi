@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, TypeAlias
 
+import numpy.typing as npt
 from typing_extensions import Buffer, Self, disjoint_base
 
 from .adapter import LoraAdapter
@@ -51,6 +52,16 @@ class Model(ModelFacts):
     ) -> Self: ...
     @classmethod
     def from_buffer(cls, data: Buffer, **params: Any) -> Self: ...
+    @classmethod
+    def init_from_user(
+        cls,
+        metadata: Mapping[str, Any],
+        set_tensor_data: Callable[[str, tuple[int, ...], GGMLType], npt.ArrayLike | None],
+        *,
+        types: Mapping[str, GGMLType | str] | None = None,
+        n_gpu_layers: int | Literal["auto"] = "auto",
+        **params: Any,
+    ) -> Self: ...
     @classmethod
     async def load_async(
         cls,

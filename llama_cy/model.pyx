@@ -121,6 +121,40 @@ use_extra_bufts, no_host, load_mtp
             return cls(file, **params)
 
     @classmethod
+    def init_from_user(cls, metadata, set_tensor_data, *, types=None, n_gpu_layers="auto", **params):
+        """Make a model of metadata and weights that a function gives, without a file. Wraps ``llama_model_init_from_user``.
+
+        Parameters
+        ----------
+        metadata : mapping of str to bool, int, float, str or a sequence
+            As in a GGUF file, the tokenizer included. NumPy's numbers and arrays keep their types: the token types, for
+            example, are to be int32.
+        set_tensor_data : callable
+            Called with the name, the shape, in NumPy's order, and the type of each tensor that the architecture may have;
+            it returns an array of that shape, which is rounded to the type, or None for what a file may leave out: zeros, but
+            ones where the model scales with it. What it raises comes out of here.
+        types : mapping of str to GGMLType or str, optional
+            Types by name, such as ``{"output.weight": "q8_0"}``; all others are float32.
+        n_gpu_layers, **params
+            As in :class:`Model`; no file is read, so what tells how is of no effect.
+
+        Returns
+        -------
+        Model
+            Its `path` is empty; `n_params` and `size`, which llama.cpp counts in files, are 0.
+
+        Raises
+        ------
+        ModelLoadError
+            The metadata make no model.
+        ValueError
+            An array has another shape than its tensor, or a type can't be had.
+        """
+        from .user_model import init_from_user
+
+        return cls(init_from_user(metadata, set_tensor_data, types, n_gpu_layers, params))
+
+    @classmethod
     async def load_async(cls, source, *, progress=None, **params):
         """Load a model in a thread, while the event loop goes on; parameters as in :class:`Model`.
 

@@ -67,6 +67,7 @@ CLOSED = {
 ARGUMENTS = {
     "Model.chat_template": "",
     "Model.context": "n_ctx=64",
+    "Model.meta_val_str": "'general.name'",
     "Model.embed": "'a'",
     "Model.rerank": "'a', ['b']",
     "Model.save": "'/nowhere/model.gguf'",
@@ -127,6 +128,8 @@ ARGUMENTS = {
 # What goes on working: the question itself, what was noted at creation, and making another.
 MAKERS = (
     "from_arrays",
+    "from_buffer",
+    "init_from_user",
     "load_async",
     *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)),
 )

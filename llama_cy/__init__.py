@@ -111,6 +111,7 @@ from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .snapshot import Snapshot
 from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
@@ -183,6 +184,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Snapshot",
     "Speed",
     "SplitMode",
     "State",

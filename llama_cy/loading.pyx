@@ -47,7 +47,7 @@ from . import log
 from ._llama import llama_cpp_commit
 from .checks import INT32_MAX, choice, each, fill, flag, integer, real
 from .device_choice import choose_devices
-from .devices import devices
+from .devices import Device, devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
 from .gguf_check import check_model, check_parts, check_splits
@@ -242,6 +242,9 @@ cdef class LoadParams:
                 llama_cy_check_regex(item.pattern)
             except RuntimeError as error:
                 raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
+            if not isinstance(where, (str, Device)):
+                raise TypeError(
+                    f"tensor_buft_overrides[{pattern!r}] must be a str or a Device, not {type(where).__name__}")
             found = choose_devices(where)
             if found is None or len(found) > 1:
                 raise ValueError(f"tensor_buft_overrides[{pattern!r}] is {where!r}; one device is expected")

@@ -5,5 +5,4 @@ from llama_cy.vocab cimport Vocab
 cdef class Model(ModelFacts):
     cdef Vocab own_vocab
     cdef readonly str path
-    cdef readonly bint vocab_only
     cdef object __weakref__

@@ -185,15 +185,20 @@ cdef class ModelFacts:
         """Number of multi-token-prediction layers. Wraps ``llama_model_n_layer_nextn``."""
         return llama_model_n_layer_nextn(self.ptr())
 
+    cdef bint has_layers(self) except -1:
+        """Whether there is a first layer to ask: the assert of llama.cpp would end the process."""
+        cdef llama_model * ptr = self.ptr()
+        return not self.vocab_only and llama_model_n_layer(ptr) + llama_model_n_layer_nextn(ptr) > 0
+
     @property
     def n_head(self):
-        """Attention heads of the first layer. Wraps ``llama_model_n_head``."""
-        return llama_model_n_head(self.ptr())
+        """Attention heads of the first layer, 0 without weights. Wraps ``llama_model_n_head``."""
+        return llama_model_n_head(self.ptr()) if self.has_layers() else 0
 
     @property
     def n_head_kv(self):
-        """Key-value heads of the first layer. Wraps ``llama_model_n_head_kv``."""
-        return llama_model_n_head_kv(self.ptr())
+        """Key-value heads of the first layer, 0 without weights. Wraps ``llama_model_n_head_kv``."""
+        return llama_model_n_head_kv(self.ptr()) if self.has_layers() else 0
 
     @property
     def n_swa(self):

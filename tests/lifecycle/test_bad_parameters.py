@@ -91,7 +91,7 @@ MODEL = {
     "device": {
         "5": ("TypeError", "int"),
         "'cuda:99'": ("BackendError", "cuda:99"),
-        "['cpu', 'nonsense']": ("BackendError", "nonsense"),
+        "'nonsense'": ("BackendError", "nonsense"),
     },
     "tensor_buft_overrides": {
         "5": ("TypeError", "int"),
@@ -123,6 +123,13 @@ MODEL = {
         "{'a\\0b': 1}": ("ValueError", "NUL"),
     },
     "progress": {"5": ("TypeError", "int"), "'yes'": ("TypeError", "str"), "[]": ("TypeError", "list")},
+    "device": {
+        "5": ("TypeError", "int"),
+        "None": ("TypeError", "NoneType"),
+        "[5]": ("TypeError", "int"),
+        "''": ("BackendError", "''"),
+        "'cuda:77'": ("BackendError", "cuda:77"),
+    },
 }
 TOKEN_MAP = {
     "5": ("TypeError", "int"),
@@ -170,6 +177,7 @@ SAMPLING = {
     "seed": ("seed", SEED),
 }
 SAMPLERS = {
+    "init": {"sampler": {"5": ("TypeError", "int"), "None": ("TypeError", "NoneType")}},
     "greedy": {},
     "dist": {"seed": SEED},
     "top_k": {"k": INTEGER},

@@ -235,13 +235,13 @@ cdef class LoadParams:
                 raise TypeError(f"a pattern of tensor_buft_overrides must be str, not {type(pattern).__name__}")
             data = pattern.encode("utf-8")
             if not 1 <= len(data) <= MAX_PATTERN or b"\0" in data:
-                raise ValueError(f"pattern {pattern[:80]!r} is {len(data)} bytes; 1 to {MAX_PATTERN} without NUL are allowed")
+                raise ValueError(f"tensor_buft_overrides: {pattern[:80]!r} is {len(data)} bytes; 1 to {MAX_PATTERN} without NUL are allowed")
             self.patterns.append(data)
             item.pattern = data
             try:
                 llama_cy_check_regex(item.pattern)
             except RuntimeError as error:
-                raise ValueError(f"pattern {pattern!r} is no regular expression: {error}") from None
+                raise ValueError(f"tensor_buft_overrides: a regular expression is expected, not {pattern!r}: {error}") from None
             if not isinstance(where, (str, Device)):
                 raise TypeError(
                     f"tensor_buft_overrides[{pattern!r}] must be a str or a Device, not {type(where).__name__}")

@@ -67,7 +67,6 @@ CLOSED = {
 ARGUMENTS = {
     "Model.chat_template": "",
     "Model.context": "n_ctx=64",
-    "Model.meta_val_str": "'general.name'",
     "Model.embed": "'a'",
     "Model.rerank": "'a', ['b']",
     "Model.save": "'/nowhere/model.gguf'",

@@ -181,7 +181,7 @@ class TestBufferTypes:
     @pytest.mark.parametrize(
         ("overrides", "error", "text"),
         [
-            ({"(": "cpu"}, ValueError, "pattern '(' is no regular expression"),
+            ({"(": "cpu"}, ValueError, "a regular expression is expected, not '('"),
             ({"": "cpu"}, ValueError, "is 0 bytes; 1 to 1000"),
             ({"a" * 1001: "cpu"}, ValueError, "is 1001 bytes"),
             ({"a\0": "cpu"}, ValueError, "without NUL"),

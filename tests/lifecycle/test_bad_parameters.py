@@ -94,7 +94,6 @@ MODEL = {
         "{5: 'cpu'}": ("TypeError", "int"),
         "{'(': 'cpu'}": ("ValueError", "regular expression"),
         "{'a': 'auto'}": ("ValueError", "auto"),
-        "{'a': 'cuda:99'}": ("BackendError", "cuda:99"),
     },
     "tensor_split": {
         "5": ("TypeError", "int"),

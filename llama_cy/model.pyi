@@ -1,7 +1,8 @@
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, TypeAlias
 
-from typing_extensions import Self, disjoint_base
+import numpy.typing as npt
+from typing_extensions import Buffer, Self, disjoint_base
 
 from .adapter import LoraAdapter
 from .context import Context
@@ -30,7 +31,7 @@ _Device: TypeAlias = str | Device
 class Model(ModelFacts):
     def __new__(
         cls,
-        path: _Path,
+        source: _Path | Sequence[_Path] | BinaryIO | int,
         *,
         n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
@@ -39,6 +40,7 @@ class Model(ModelFacts):
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
+        tensor_buft_overrides: Mapping[str, str | Device] | None = None,
         load_mode: LoadMode | str = ...,
         lazy_mode: LazyMode | str = ...,
         kv_overrides: Mapping[str, bool | int | float | str] | None = None,
@@ -49,9 +51,21 @@ class Model(ModelFacts):
         load_mtp: bool = ...,
     ) -> Self: ...
     @classmethod
+    def from_buffer(cls, data: Buffer, **params: Any) -> Self: ...
+    @classmethod
+    def init_from_user(
+        cls,
+        metadata: Mapping[str, Any],
+        set_tensor_data: Callable[[str, tuple[int, ...], GGMLType], npt.ArrayLike | None],
+        *,
+        types: Mapping[str, GGMLType | str] | None = None,
+        n_gpu_layers: int | Literal["auto"] = "auto",
+        **params: Any,
+    ) -> Self: ...
+    @classmethod
     async def load_async(
         cls,
-        path: _Path,
+        source: _Path | Sequence[_Path] | BinaryIO | int,
         *,
         n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
@@ -60,6 +74,7 @@ class Model(ModelFacts):
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
+        tensor_buft_overrides: Mapping[str, str | Device] | None = None,
         load_mode: LoadMode | str = ...,
         lazy_mode: LazyMode | str = ...,
         kv_overrides: Mapping[str, bool | int | float | str] | None = None,

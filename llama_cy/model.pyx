@@ -20,17 +20,22 @@ from .checks import flag
 from .errors import LlamaError
 from .gguf_header import read_header
 from .progress import reporter
+from .sources import descriptor, in_memory, name_of
 
 import_llama_cy()
 
 
 cdef class Model(ModelFacts):
-    """A model loaded from a GGUF file. Wraps ``llama_model_load_from_file``.
+    """A model loaded from a GGUF file.
+
+    Wraps ``llama_model_load_from_file``, ``llama_model_load_from_splits`` and ``llama_model_load_from_file_ptr``.
 
     Parameters
     ----------
-    path : str, bytes or os.PathLike
-        The GGUF file; the first one, if the model is split.
+    source : str, bytes, os.PathLike, list of them, binary file, or int
+        The path of the GGUF file, of the first one if the model is split, or a list with the paths of all its files. Or an
+        open file or a file descriptor, which is read from where it stands, perhaps in the midst of a larger file, and left
+        there; it may be closed afterwards. For bytes in memory there is :meth:`from_buffer`.
     n_gpu_layers : int, "auto" or "fit"
         Layers to place on a GPU; -1 for all. "auto", the default, means all where a GPU is present and none elsewhere;
         any other number than 0 without a GPU is a BackendError. "fit" takes as many as there is room for beside a
@@ -38,6 +43,8 @@ cdef class Model(ModelFacts):
     device : str, Device or several of them
         ``"auto"``, ``"cpu"``; ``"metal"``, ``"cuda"``, ``"vulkan"`` for all devices of a backend, ``"cuda:0"`` for one;
         or what :func:`devices` lists, or its name.
+    tensor_buft_overrides : mapping of str to str or Device, optional
+        Where tensors go whose names a regular expression (ECMAScript's) finds, such as ``{r"ffn_.*_exps": "cpu"}``.
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
         True draws a bar (needs the ``progress`` extra, except in a notebook).
@@ -49,6 +56,11 @@ cdef class Model(ModelFacts):
 use_extra_bufts, no_host, load_mtp
         The members of ``llama_model_params``, under their names. Enums may be given by name, as in
         ``load_mode="mlock"``; `kv_overrides` is a dict of key to bool, int, float or str.
+
+    Attributes
+    ----------
+    path : str
+        Where it came from; the first of several files.
 
     Raises
     ------
@@ -64,31 +76,86 @@ use_extra_bufts, no_host, load_mtp
     is gone. What is not given is as llama.cpp has it. Wraps ``llama_model_default_params``.
     """
 
-    def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
-        if isinstance(path, ModelHandle):
+    def __cinit__(self, source, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
+        if isinstance(source, ModelHandle):
             # From a capsule: loaded already.
-            self.handle = path
+            self.handle = source
             self.own_vocab = Vocab.borrow(self.handle)
             self.path = ""
             # Hyperparameters are read after the vocabulary, unless that is all.
             self.vocab_only = llama_model_n_embd(self.handle.alive()) == 0
             return
-        name = os.fsdecode(path)
         cdef bint trusting = flag("trusted", trusted)
+        cdef bint is_path = isinstance(source, (str, bytes, os.PathLike))
+        cdef list names = [os.fsdecode(path) for path in source] if isinstance(source, (list, tuple)) else None
+        if names is not None and not names:
+            raise ValueError("source is an empty list; the paths of a model's files are expected")
+        name = os.fsdecode(source) if is_path else names[0] if names else name_of(source)
         if n_gpu_layers == "fit":
+            if not is_path:
+                raise ValueError(f'n_gpu_layers="fit" needs a path, not {type(source).__name__}')
             from .memory_plan import OF_A_MODEL, fit_gpu_layers
 
             given = {key: value for key, value in params.items() if key in OF_A_MODEL}
             n_gpu_layers = fit_gpu_layers(name, **given)
         cdef LoadParams load_params = LoadParams(n_gpu_layers, params)
         with reporter(progress, os.path.basename(name)) as callback:
-            self.handle = load_params.from_file(name, callback, trusting)
+            if is_path:
+                self.handle = load_params.from_file(name, callback, trusting)
+            elif names is not None:
+                self.handle = load_params.from_splits(names, callback, trusting)
+            else:
+                with descriptor(source, "a model") as (fd, position):
+                    self.handle = load_params.from_descriptor(fd, position, name, callback, trusting)
         self.own_vocab = Vocab.borrow(self.handle)
         self.path = name
         self.vocab_only = load_params.c.vocab_only
 
     @classmethod
-    async def load_async(cls, path, *, progress=None, **params):
+    def from_buffer(cls, data, **params):
+        """Load a model from the bytes of a GGUF file in memory: bytes, bytearray, memoryview or any contiguous buffer.
+
+        They are copied, once. Parameters as in :class:`Model`.
+        """
+        with in_memory(data) as file:
+            return cls(file, **params)
+
+    @classmethod
+    def init_from_user(cls, metadata, set_tensor_data, *, types=None, n_gpu_layers="auto", **params):
+        """Make a model of metadata and weights that a function gives, without a file. Wraps ``llama_model_init_from_user``.
+
+        Parameters
+        ----------
+        metadata : mapping of str to bool, int, float, str or a sequence
+            As in a GGUF file, the tokenizer included. NumPy's numbers and arrays keep their types: the token types, for
+            example, are to be int32.
+        set_tensor_data : callable
+            Called with the name, the shape, in NumPy's order, and the type of each tensor that the architecture may have;
+            it returns an array of that shape, which is rounded to the type, or None for what a file may leave out: zeros, but
+            ones where the model scales with it. What it raises comes out of here.
+        types : mapping of str to GGMLType or str, optional
+            Types by name, such as ``{"output.weight": "q8_0"}``; all others are float32.
+        n_gpu_layers, **params
+            As in :class:`Model`; no file is read, so what tells how is of no effect.
+
+        Returns
+        -------
+        Model
+            Its `path` is empty; `n_params` and `size`, which llama.cpp counts in files, are 0.
+
+        Raises
+        ------
+        ModelLoadError
+            The metadata make no model.
+        ValueError
+            An array has another shape than its tensor, or a type can't be had.
+        """
+        from .user_model import init_from_user
+
+        return cls(init_from_user(metadata, set_tensor_data, types, n_gpu_layers, params))
+
+    @classmethod
+    async def load_async(cls, source, *, progress=None, **params):
         """Load a model in a thread, while the event loop goes on; parameters as in :class:`Model`.
 
         `progress` is called in that thread. A cancelled task ends the load; where the file is not trusted, the child
@@ -96,7 +163,7 @@ use_extra_bufts, no_host, load_mtp
         """
         from .async_load import load_in_thread
 
-        return await load_in_thread(cls, path, progress=progress, **params)
+        return await load_in_thread(cls, source, progress=progress, **params)
 
     def close(self):
         """Let go of the weights; they are freed once no Vocab or Context uses them. May be called again.

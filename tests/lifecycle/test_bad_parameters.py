@@ -88,6 +88,13 @@ MODEL = {
     "main_gpu": INTEGER,
     **dict.fromkeys(["split_mode", "load_mode", "lazy_mode"], CHOICE),
     **dict.fromkeys(["vocab_only", "check_tensors", "use_extra_bufts", "no_host", "load_mtp"], FLAG),
+    "tensor_buft_overrides": {
+        "5": ("TypeError", "int"),
+        "{'a': 5}": ("TypeError", "int"),
+        "{5: 'cpu'}": ("TypeError", "int"),
+        "{'(': 'cpu'}": ("ValueError", "regular expression"),
+        "{'a': 'auto'}": ("ValueError", "auto"),
+    },
     "tensor_split": {
         "5": ("TypeError", "int"),
         "'0.5'": ("TypeError", "str"),

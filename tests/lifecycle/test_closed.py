@@ -132,6 +132,8 @@ ARGUMENTS = {
 # What goes on working: the question itself, what was noted at creation, and making another.
 MAKERS = (
     "from_arrays",
+    "from_buffer",
+    "init_from_user",
     "load_async",
     *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)),
 )

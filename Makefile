@@ -49,7 +49,7 @@ lint: build $(TEST_STAMP) ## style and types
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint llama_cy
 	$(VENV)/bin/mypy
 
-fuzz: build $(TEST_STAMP) ## mutants of every file that is read, until one is too much: FUZZ_ARGS="model --count 20000"
+fuzz: build $(TEST_STAMP) ## mutants of every file that is read, or random calls: FUZZ_ARGS="model --count 20000" or "stateful --examples 100000"
 	cd tests && ../$(PY) -m fuzz $(FUZZ_ARGS)
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code

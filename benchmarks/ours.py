@@ -46,8 +46,11 @@ def loop(given: argparse.Namespace, consume: Callable[[llama_cy.Context, Any, in
         context.memory.clear()
         chain.reset()
         context.decode(prompt)
+        # As the C loop does: a GPU may still be computing.
+        context.synchronize()
         begin = clock()
         tokens = consume(context, chain, given.tokens)
+        context.synchronize()
         return clock() - begin, len(tokens), digest(tokens)
 
     return run

@@ -83,6 +83,23 @@ from .errors import (
 )
 from .importance_matrix import ImportanceMatrix
 from .json_schema import json_schema_to_grammar
+from .library import (
+    flash_attn_type_name,
+    ftype_name,
+    llama_cpp_version,
+    load_mode_from_str,
+    load_mode_name,
+    max_devices,
+    max_parallel_sequences,
+    max_tensor_buft_overrides,
+    numa_init,
+    split_path,
+    split_prefix,
+    supports_gpu_offload,
+    supports_mlock,
+    supports_mmap,
+    supports_rpc,
+)
 from .lifetime import live_objects
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
@@ -96,12 +113,14 @@ from .reranking import Ranking, Reranker
 from .sampler import Sampler
 from .sampler_chain import SamplerChain, sampling
 from .sampling_plan import SamplingPlan
+from .snapshot import Snapshot
 from .speed import Speed, Trial, Tuning, measure_speed, tune
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
 from .threadpool import Threadpool
-from .trainer import Epoch, Fit, Trainer
+from .training import Trainer
+from .training_result import EpochResult, TrainingResult
 from .vocab import Vocab
 
 __version__ = "0.1.0"
@@ -130,8 +149,7 @@ __all__ = [
     "DeviceType",
     "Embedder",
     "Engine",
-    "Epoch",
-    "Fit",
+    "EpochResult",
     "FlashAttnType",
     "Ftype",
     "GGMLType",
@@ -174,6 +192,7 @@ __all__ = [
     "SamplerPerf",
     "SamplingPlan",
     "SchedPriority",
+    "Snapshot",
     "Speed",
     "SplitMode",
     "State",
@@ -188,6 +207,7 @@ __all__ = [
     "TokenLoop",
     "TokenType",
     "Trainer",
+    "TrainingResult",
     "Trial",
     "Tuning",
     "Version",
@@ -200,18 +220,32 @@ __all__ = [
     "devices",
     "engines",
     "fit_gpu_layers",
+    "flash_attn_type_name",
     "from_capsule",
+    "ftype_name",
     "get_include",
     "json_schema_to_grammar",
     "live_objects",
     "load",
     "load_async",
+    "load_mode_from_str",
+    "load_mode_name",
     "log",
+    "max_devices",
+    "max_parallel_sequences",
+    "max_tensor_buft_overrides",
     "measure_speed",
+    "numa_init",
     "plan_memory",
     "quantize",
     "sample_rows",
     "sampling",
+    "split_path",
+    "split_prefix",
+    "supports_gpu_offload",
+    "supports_mlock",
+    "supports_mmap",
+    "supports_rpc",
     "to_capsule",
     "tune",
     "version",
@@ -232,17 +266,22 @@ class Version(NamedTuple):
         ggml's build options.
     system_info : str
         CPU and device features in use.
+    llama_cpp_version : str
+        The version that llama.cpp gives itself.
     """
 
     llama_cy: str
     llama_cpp: str
     build_options: str
     system_info: str
+    llama_cpp_version: str
 
 
 def version() -> Version:
-    """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info``."""
-    return Version(__version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info())
+    """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info`` and ``llama_version``."""
+    return Version(
+        __version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info(), llama_cpp_version()
+    )  # fmt: skip
 
 
 def demo_model_path(draft: bool = False) -> Path:

@@ -3,7 +3,6 @@
 cimport cython
 from libc.stdio cimport FILE, fclose
 from libcpp.vector cimport vector
-from posix.stdio cimport fdopen
 from llama cimport (
     import_llama_cy,
     llama_adapter_get_alora_invocation_tokens,
@@ -23,13 +22,13 @@ from llama cimport (
 )
 
 from llama_cy.context cimport Context
+from llama_cy.file_pointer cimport file_pointer
 from llama_cy.lifetime cimport ADAPTER, born, check_exit, died, enter_native, leave_native
 from llama_cy.model cimport Model
 
 import os
 import tempfile
 from collections.abc import Mapping
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -40,6 +39,7 @@ from .errors import ClosedError
 from .gguf_file import gguf_bytes
 from .gguf_header import load_failure
 from .loading import readable
+from .sources import descriptor
 
 import_llama_cy()
 
@@ -81,43 +81,6 @@ cdef class AdapterHandle:
                     free_adapter(self.ptr)
             self.ptr = NULL
             died(ADAPTER)
-
-
-cdef FILE * stream_of(int fd) except NULL:
-    """Open a descriptor of C's own."""
-    cdef int own = os.dup(fd)
-    cdef FILE * file = fdopen(own, b"rb")
-    if file is NULL:
-        os.close(own)
-        raise OSError(f"descriptor {fd} can't be read")
-    return file
-
-
-@contextmanager
-def descriptor(source):
-    """Give a file descriptor that stands where an open file, or a descriptor, stands; both stay where they are."""
-    if isinstance(source, int) and not isinstance(source, bool):
-        fd, position = source, None
-    elif not callable(getattr(source, "read", None)):
-        raise TypeError(f"an adapter comes from a path, an open file or a descriptor, not {type(source).__name__}")
-    else:
-        try:
-            fd, position = source.fileno(), source.tell()
-        except OSError:
-            # It is in memory, or packed.
-            with tempfile.TemporaryFile() as file:
-                data = source.read()
-                if not isinstance(data, bytes):
-                    raise TypeError(f"an adapter is read from a file opened in binary mode, not {source!r}") from None
-                file.write(data)
-                file.flush()
-                yield file.fileno(), 0
-            return
-    before = os.lseek(fd, 0, os.SEEK_CUR)
-    try:
-        yield fd, before if position is None else position
-    finally:
-        os.lseek(fd, before, os.SEEK_SET)
 
 
 @cython.final
@@ -162,7 +125,7 @@ cdef class LoraAdapter:
             load_path(handle, self.path, metadata)
         else:
             self.path = str(getattr(source, "name", source))
-            with descriptor(source) as (fd, position):
+            with descriptor(source, "an adapter") as (fd, position):
                 load_descriptor(handle, fd, position, self.path, metadata)
         log.flush()
         self.handle = handle
@@ -300,7 +263,7 @@ cdef int load_descriptor(AdapterHandle handle, int fd, position, str name, dict 
 cdef llama_adapter_lora * init_from(AdapterHandle handle, int fd) except? NULL:
     cdef llama_model * weights = handle.handle.alive()
     cdef llama_adapter_lora * ptr
-    cdef FILE * file = stream_of(fd)
+    cdef FILE * file = file_pointer(fd)
     enter_native()
     try:
         with nogil:

@@ -16,6 +16,10 @@ class _Unwanted(BaseException):
     """Ends a load that nobody waits for any more."""
 
 
+def _title(path: Any) -> str:
+    return os.path.basename(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else "model"
+
+
 async def load_in_thread(load: Callable[..., _T], path: Any, *, progress: Any = None, **params: Any) -> _T:
     """Load in a thread what takes a path and a progress callback; a cancelled task ends the load."""
     unwanted = False
@@ -25,7 +29,7 @@ async def load_in_thread(load: Callable[..., _T], path: Any, *, progress: Any = 
         unwanted = True
 
     def work() -> _T:
-        with reporter(progress, os.path.basename(os.fsdecode(path))) as callback:
+        with reporter(progress, _title(path)) as callback:
 
             def report(share: float) -> None:
                 if unwanted:

@@ -144,7 +144,9 @@ cdef class Context(Outputs):
         self.n_ubatch = llama_n_ubatch(self.ptr)
         self.n_seq_max = llama_n_seq_max(self.ptr)
         self.unified = settings.c.kv_unified
-        self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full}"
+        facts = sorted(item for item in metadata.items() if not item[0].startswith("split."))
+        self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full} {facts}"
+        self.mark = object()
         self.encoder = llama_model_has_encoder(weights) and self.mem is not NULL
         self.predicts = settings.c.ctx_type == LLAMA_CONTEXT_TYPE_MTP
         self.generative = self.mem is not NULL or llama_model_is_diffusion(weights)
@@ -178,6 +180,61 @@ cdef class Context(Outputs):
         from .state import State
 
         return State(self)
+
+    def snapshot(self, seq_id=None, *, partial=False, on_device=False):
+        """Copy what the memory holds, to come back to it with :meth:`restore`.
+
+        Wraps ``llama_state_get_size``, ``llama_state_seq_get_size``, ``llama_state_seq_get_size_ext``,
+        ``llama_state_seq_get_data`` and ``llama_state_seq_get_data_ext``.
+
+        Parameters
+        ----------
+        seq_id : int, optional
+            The sequence to copy; the whole context unless given.
+        partial : bool
+            Copy only the sliding window or the recurrent state, which is small and which ``memory.seq_rm`` can't roll
+            back. The other part must still be there at the restore, and what it holds more by then is removed.
+        on_device : bool
+            Leave the tensors on the device: faster, and good until the next such snapshot of the sequence. Where
+            llama.cpp has no room for it there, it is an ordinary one; :attr:`Snapshot.on_device` tells.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        StateError
+            Positions were shifted, or a sequence copied to separate memory, and nothing was decoded since.
+        """
+        from .state import State
+
+        return State(self).take(seq_id, partial, on_device)
+
+    def restore(self, snapshot, seq_id=None):
+        """Go back to what a snapshot holds. Wraps ``llama_state_seq_set_data`` and ``llama_state_seq_set_data_ext``.
+
+        What is decoded next gives the logits that it would have given: the same bits, unless the memory had holes, a
+        sliding window or other sequences in it; then entries may come back in another order, and sums of them round
+        differently. There are no outputs until then. A prompt that begins with the tokens of the snapshot is not decoded
+        again, where these are known.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Of a context of the same model and with the same cache types; a whole one of a context with the same size.
+        seq_id : int, optional
+            The sequence to put it into, in place of what that holds; by default that of the snapshot.
+
+        Raises
+        ------
+        StateError
+            It is foreign or there is no room for it; the context is left as it was. Where a shift was put off to the next
+            decode and llama.cpp refuses the snapshot, what it was to replace is gone.
+        """
+        from .state import State
+
+        State(self).give(snapshot, seq_id)
 
     def set_adapters(self, adapters):
         """Compute with these LoRA adapters, and no others, from the next decode on. Wraps ``llama_set_adapters_lora``.

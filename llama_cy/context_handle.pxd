@@ -53,6 +53,12 @@ cdef class ContextHandle:
     cdef bint unsettled
     # What samples on the backend, by sequence.
     cdef dict attached
+    # It trains its model, with graphs that know no text before the batch.
+    cdef bint trains
+    # By sequence, what marks the snapshot that the device keeps, and its bytes there.
+    cdef dict on_device
+    # Tells its own snapshots from those of others.
+    cdef object mark
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1

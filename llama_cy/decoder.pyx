@@ -84,6 +84,8 @@ cdef class Decoder(ContextHandle):
         limit, name = (self.n_ubatch, "n_ubatch") if self.whole(encode) else (self.n_batch, "n_batch")
         if self.predicts and not paired:
             raise InvalidBatchError("a context with ctx_type='mtp' computes a BatchExt of tokens with embeddings only")
+        if self.trains:
+            raise ContextError("this context trains its model; make another one to compute with what it learned")
         if n == 0:
             raise InvalidBatchError("the batch is empty: there is no token to compute")
         if n > limit:

@@ -74,6 +74,12 @@ def normalized(vectors: npt.NDArray[np.float32], normalize: Norm) -> npt.NDArray
     return np.divide(vectors, np.where(lengths == 0, 1, lengths), dtype=np.float32)
 
 
+def check_weights(model: Model) -> None:
+    """Refuse a vocabulary alone before its context length, which is 0, is blamed."""
+    if model.vocab_only:
+        raise ContextError("a model loaded with vocab_only has no weights to compute with")
+
+
 class Pool:
     """A context that computes many short sequences at a time, and forgets them.
 
@@ -81,6 +87,7 @@ class Pool:
     """
 
     def __init__(self, model: Model, n_ctx: int | None, n_seq_max: int | None, params: dict[str, Any]) -> None:
+        check_weights(model)
         longest = min(model.n_ctx_train, 2048) if n_ctx is None else integer("n_ctx", n_ctx, 1, INT32_MAX)
         n_seq_max = N_SEQ_MAX if n_seq_max is None else integer("n_seq_max", n_seq_max, 1, 256)
         n_batch = integer("n_batch", params.pop("n_batch", max(longest, N_BATCH)), longest, INT32_MAX)
@@ -257,6 +264,7 @@ def embed(model: Model, inputs: Any, normalize: Norm, truncate: bool, params: di
     """Make an :class:`Embedder` as large as these inputs need, and use it once."""
     one = is_one(inputs)
     vocab = model.vocab
+    check_weights(model)
     values = [inputs] if one else each("inputs", inputs, "a text, tokens or a list of those")
     sequences = [collect(vocab, value) for value in values]
     limit = integer("n_ctx", params.pop("n_ctx", model.n_ctx_train), 1, INT32_MAX)

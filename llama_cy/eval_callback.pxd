@@ -6,6 +6,7 @@ from llama_cy.atomic cimport atomic_bool
 
 cdef bool on_eval(ggml_tensor * tensor, bool ask, void * watch) noexcept nogil
 cdef object values(const ggml_tensor * tensor)
+cdef object described(const ggml_tensor * tensor, object data)
 
 
 cdef class Watch:

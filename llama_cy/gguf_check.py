@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from .errors import ModelLoadError
@@ -98,6 +98,17 @@ def check_splits(header: Header, path: bytes) -> None:
             raise
         except OSError as error:
             raise header.failure(f"its part {name!r} can't be read: {error.strerror}") from None
+
+
+def check_parts(header: Header, names: Sequence[str]) -> None:
+    """Check all files of a model, given in their order, against the header of the first."""
+    count = header.values.get("split.count", 0) if header.kinds.get("split.count") == UINT16 else 0
+    if len(names) != max(1, count):
+        raise header.failure(f"split.count is {count}, and {len(names)} files are given")
+    for number, name in enumerate(names):
+        if number:
+            with open(name, "rb") as file:
+                check_split(file, name, number)
 
 
 def check_split(file: BinaryIO, name: str, number: int, *, start: int = 0) -> Header:

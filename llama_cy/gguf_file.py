@@ -14,6 +14,11 @@ import numpy.typing as npt
 ALIGNMENT = 32
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
+KINDS = {
+    "uint8": 0, "int8": 1, "uint16": 2, "int16": 3, "uint32": 4, "int32": 5, "float32": 6, "bool": 7,
+    "uint64": 10, "int64": 11, "float64": 12,
+}  # fmt: skip
+
 
 def _string(text: str) -> bytes:
     data = text.encode()
@@ -21,7 +26,16 @@ def _string(text: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    """Encode a metadata value behind its type; whole numbers are unsigned where they can be, as llama.cpp has them."""
+    """Encode a metadata value behind its type; whole numbers are unsigned where they can be, as llama.cpp has them.
+
+    What comes from NumPy keeps its type.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.name in KINDS:
+        data = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).tobytes()
+        return struct.pack("<IIQ", ARRAY, KINDS[value.dtype.name], len(value)) + data
+    if isinstance(value, np.generic) and value.dtype.name in KINDS:
+        number: bytes = value.astype(value.dtype.newbyteorder("<")).tobytes()
+        return struct.pack("<I", KINDS[value.dtype.name]) + number
     if isinstance(value, bool):
         return struct.pack("<I?", BOOL, value)
     if isinstance(value, int):
@@ -34,7 +48,9 @@ def _value(value: Any) -> bytes:
         return struct.pack(f"<IIQ{len(value)}I", ARRAY, UINT32, len(value), *value)
     if isinstance(value, Sequence) and value and all(isinstance(item, str) for item in value):
         return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_string, value))
-    raise TypeError(f"metadata must be bool, int, float, str or a sequence of int or of str, not {value!r}")
+    if isinstance(value, Sequence) and value and all(isinstance(item, float) for item in value):
+        return struct.pack(f"<IIQ{len(value)}f", ARRAY, FLOAT32, len(value), *value)
+    raise TypeError(f"metadata must be bool, int, float, str or a sequence of one of them, not {value!r}")
 
 
 def gguf_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:

@@ -119,11 +119,45 @@ RANGES: dict[str, tuple[int, int]] = {
 FOR_ONE: dict[tuple[str, str], tuple[int, int]] = {
     ("ernie4_5-moe", "interleave_moe_layer_step"): (1, MAX_LAYERS),
 }
+# Models that llama.cpp itself saves have these as zero wherever they mean nothing; only these architectures read them.
+DELTA = ("bailingmoe3", "glm5-next", "kimi-k3", "kimi-linear")
+STATE_SPACE = (
+    *("falcon-h1", "granitehybrid", "mamba2", "nemotron_h", "nemotron_h_moe", "plamo2"),
+    *("qwen3next", "qwen35", "qwen35moe", "qwen4exp"),
+)
+READ_BY: dict[str, tuple[str, ...]] = {
+    "experts_per_group": ("grovemoe",),
+    "decoder_block_count": ("t5", "t5encoder"),
+    "hrm.layers_per_stack": ("hrm_text",),
+    "hrm.h_cycles": ("hrm_text",),
+    "hrm.l_cycles": ("hrm_text",),
+    "attention.group_norm_groups": ("wavtokenizer-dec",),
+    "attention.relative_buckets_count": ("t5", "t5encoder"),
+    "attention.indexer.block_size": ("minimax-m3",),
+    "attention.output_group_count": ("deepseek4", "dflash"),
+    "ssm.conv_kernel": (*STATE_SPACE, *DELTA, "jamba", "mamba"),
+    "ssm.inner_size": (*STATE_SPACE, "jamba", "mamba"),
+    "ssm.state_size": (*STATE_SPACE, "jamba", "mamba"),
+    "ssm.time_step_rank": (*STATE_SPACE, "jamba", "mamba"),
+    "ssm.group_count": STATE_SPACE,
+    "kda.head_dim": DELTA,
+    "wkv.head_size": ("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"),
+    "posnet.embedding_length": ("wavtokenizer-dec",),
+    "convnext.embedding_length": ("wavtokenizer-dec",),
+    "shortconv.l_cache": ("lfm2", "lfm2moe"),
+}
+# What it writes for a pooling that a model does not prescribe.
+UNSPECIFIED = 2**32 - 1
 # These have layers without attention, and may have no heads at all.
 HEADLESS = ("mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 NO_ROPE = (
     *("gpt2", "gptj", "mpt", "refact", "bloom", "jamba", "jina-bert-v2", "t5", "t5encoder", "jais", "wavtokenizer-dec"),
     *("nemotron_h", "nemotron_h_moe", "kimi-linear", "kimi-k3", "glm5-next", *HEADLESS),
+)
+# These rotate by sections of the head whatever the file says.
+SECTIONED = (
+    *("qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe"),
+    *("qwen35", "qwen35moe", "qwen4exp", "qwen3tts"),
 )
 EPSILONS = ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon")
 
@@ -146,6 +180,17 @@ def _numbers(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _left_out(arch: str, name: str, number: float) -> bool:
+    """Whether a number stands for none in a file that llama.cpp saved."""
+    if name == "kda.gate_lower_bound":
+        return number == -math.inf
+    if name == "pooling_type":
+        return number == UNSPECIFIED
+    if name.startswith(("attention.key_length", "attention.value_length")):
+        return number == 0 and arch in HEADLESS
+    return number == 0 and name in READ_BY and arch not in READ_BY[name]
+
+
 def check_numbers(arch: str, values: Mapping[str, Any], refuse: Callable[[str], Exception]) -> None:
     """Raise what `refuse` makes of a reason, for the first number of a model that is out of range."""
     prefix = arch + "."
@@ -154,9 +199,11 @@ def check_numbers(arch: str, values: Mapping[str, Any], refuse: Callable[[str], 
         bounds = FOR_ONE.get((arch, name)) or RANGES.get(name)
         for number in _numbers(value):
             if isinstance(number, float):
-                if not math.isfinite(number):
+                if not math.isfinite(number) and not _left_out(arch, name, number):
                     raise refuse(f"{prefix}{name} is {number}")
             elif bounds and isinstance(number, int) and not bounds[0] <= number <= bounds[1]:
+                if _left_out(arch, name, number):
+                    continue
                 raise refuse(f"{prefix}{name} is {number}, which is out of range [{bounds[0]}, {bounds[1]}]")
         if name.rpartition(".")[2] in EPSILONS and isinstance(value, float) and value < 0:
             raise refuse(f"{prefix}{name} is {value}, which is out of range [0, inf)")
@@ -178,7 +225,8 @@ def _check_heads(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exce
     if heads == 0 and arch not in HEADLESS:
         raise refuse(f"{arch}.attention.head_count is 0, which is out of range [1, 65536]")
     rank, groups = own.get("ssm.time_step_rank"), own.get("ssm.group_count")
-    if arch not in ("mamba", "jamba", "plamo2") and isinstance(rank, int) and isinstance(groups, int) and rank % groups:
+    divides = arch in STATE_SPACE and arch != "plamo2"
+    if divides and isinstance(rank, int) and isinstance(groups, int) and rank % groups:
         raise refuse(f"{arch}.ssm.time_step_rank is {rank}, which {groups}, the ssm.group_count, does not divide")
 
 
@@ -196,7 +244,7 @@ def _check_rope(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Excep
         if rotated % 2 or rotated > size:
             raise refuse(f"{arch}.{name} is {rotated}; an even number up to the head's size, {size}, is expected")
     sections = own.get("rope.dimension_sections")
-    if isinstance(sections, list) and sections and not any(sections[:3]):
+    if arch in SECTIONED and isinstance(sections, list) and sections and not any(sections[:3]):
         raise refuse(f"{arch}.rope.dimension_sections is {sections}: one of the first three must not be 0")
 
 

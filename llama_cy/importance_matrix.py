@@ -17,7 +17,6 @@ from .gguf_header import read_header
 from .gguf_tensors import DECODERS
 from .loading import readable
 from .model import Model
-from .training_data import token_array
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Array = npt.NDArray[np.float32]

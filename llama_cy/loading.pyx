@@ -2,8 +2,9 @@
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from ggml_backend cimport ggml_backend_dev_by_name
+from ggml_backend cimport ggml_backend_dev_buffer_type, ggml_backend_dev_by_name
 from libc.stdint cimport int64_t
+from libc.stdio cimport FILE, fclose
 from libc.string cimport memset, strncpy
 from libcpp cimport bool
 from libcpp.vector cimport vector
@@ -12,48 +13,65 @@ from llama cimport (
     LLAMA_KV_OVERRIDE_TYPE_FLOAT,
     LLAMA_KV_OVERRIDE_TYPE_INT,
     LLAMA_KV_OVERRIDE_TYPE_STR,
+    LLAMA_LOAD_MODE_AUTO,
+    LLAMA_LOAD_MODE_NONE,
     import_llama_cy,
     llama_lazy_mode,
     llama_load_mode,
     llama_max_devices,
+    llama_max_tensor_buft_overrides,
     llama_model,
     llama_model_default_params,
     llama_model_kv_override,
     llama_model_load_from_file,
+    llama_model_load_from_file_ptr,
+    llama_model_load_from_splits,
+    llama_model_tensor_buft_override,
     llama_split_mode,
     llama_supports_gpu_offload,
     llama_time_us,
 )
 
+from llama_cy.file_pointer cimport file_pointer
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native
 
 import errno
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Mapping
 
 from . import log
 from ._llama import llama_cpp_commit
 from .checks import INT32_MAX, choice, each, fill, flag, integer, real
 from .device_choice import choose_devices
-from .devices import devices
+from .devices import Device, devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
-from .gguf_check import check_model, check_splits
+from .gguf_check import check_model, check_parts, check_splits
 from .trial import try_in_child
 
 import_llama_cy()
 
+cdef extern from *:
+    """
+    #include <regex>
+    static void llama_cy_check_regex(const char * pattern) { std::regex checked(pattern); }
+    """
+    void llama_cy_check_regex(const char * pattern) except +
+
 cdef int64_t SIGNAL_INTERVAL_US = 20_000
+# Tensors in a mapped file must lie so.
+MAP_ALIGNMENT = 32
+# A longer expression might take more stack than there is.
+MAX_PATTERN = 1000
 
 
 @cython.final
 cdef class LoadProgress:
     """What the C progress callback needs for the length of a load."""
-    cdef object callback
-    cdef object error
-    cdef int64_t checked_us
 
     cdef bool report(self, float progress) noexcept with gil:
         try:
@@ -157,6 +175,7 @@ cdef class LoadParams:
                 "load_mode": self.c.load_mode, "lazy_mode": self.c.lazy_mode, "kv_overrides": None,
                 "vocab_only": False, "check_tensors": False, "use_extra_bufts": self.c.use_extra_bufts,
                 "no_host": False, "load_mtp": self.c.load_mtp, "device": "auto",
+                "tensor_buft_overrides": None,
             },
             params, "Model",
         )  # fmt: skip
@@ -176,6 +195,8 @@ cdef class LoadParams:
         fill_overrides(self.given_overrides, self.overrides)
         if not self.overrides.empty():
             self.c.kv_overrides = self.overrides.data()
+        self.patterns = []
+        self.add_buft_overrides(given["tensor_buft_overrides"])
         if given["tensor_split"] is not None:
             for share in each("tensor_split", given["tensor_split"]):
                 self.split.push_back(real("tensor_split", share, 0.0))
@@ -199,45 +220,143 @@ cdef class LoadParams:
         self.c.devices = self.devices.data()
         return 0
 
-    cdef int check(self, str name, bytes path, bint trusted) except -1:
-        """Look at the file before llama.cpp does; and where nobody trusts it, load it in a child process."""
-        with open(path, "rb") as file:
-            header = check_model(file, name, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
-        check_splits(header, path)
-        if not trusted:
-            # Of what must not be there, NaN is found among the tensors' data only.
-            self.c.check_tensors = True
-            try_in_child(name, {
-                "device": "cpu", "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
-                "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
-            })  # fmt: skip
+    cdef int add_buft_overrides(self, object overrides) except -1:
+        """Choose by name where tensors go; C finds the end of the list by a null pointer."""
+        cdef llama_model_tensor_buft_override item
+        if overrides is None:
+            return 0
+        if not isinstance(overrides, Mapping):
+            raise TypeError(f"tensor_buft_overrides must be a mapping, not {type(overrides).__name__}")
+        if len(overrides) >= <Py_ssize_t> llama_max_tensor_buft_overrides():
+            raise ValueError(
+                f"tensor_buft_overrides has {len(overrides)} patterns; {llama_max_tensor_buft_overrides() - 1} are allowed")
+        for pattern, where in overrides.items():
+            if not isinstance(pattern, str):
+                raise TypeError(f"a pattern of tensor_buft_overrides must be str, not {type(pattern).__name__}")
+            data = pattern.encode("utf-8")
+            if not 1 <= len(data) <= MAX_PATTERN or b"\0" in data:
+                raise ValueError(f"tensor_buft_overrides: {pattern[:80]!r} is {len(data)} bytes; 1 to {MAX_PATTERN} without NUL are allowed")
+            self.patterns.append(data)
+            item.pattern = data
+            try:
+                llama_cy_check_regex(item.pattern)
+            except RuntimeError as error:
+                raise ValueError(f"tensor_buft_overrides: a regular expression is expected, not {pattern!r}: {error}") from None
+            if not isinstance(where, (str, Device)):
+                raise TypeError(
+                    f"tensor_buft_overrides[{pattern!r}] must be a str or a Device, not {type(where).__name__}")
+            found = choose_devices(where)
+            if found is None or len(found) > 1:
+                raise ValueError(f"tensor_buft_overrides[{pattern!r}] is {where!r}; one device is expected")
+            name = found[0].name.encode("utf-8") if found else b"CPU"
+            item.buft = ggml_backend_dev_buffer_type(ggml_backend_dev_by_name(name))
+            self.buft_overrides.push_back(item)
+        item.pattern = NULL
+        item.buft = NULL
+        self.buft_overrides.push_back(item)
+        self.c.tensor_buft_overrides = self.buft_overrides.data()
         return 0
 
-    cdef ModelHandle from_file(self, str name, object callback, bint trusted):
-        cdef bytes data = readable(name)
-        cdef const char * c_path = data
-        cdef llama_model * ptr
-        self.check(name, data, trusted)
+    cdef int try_first(self, object path) except -1:
+        """Load a file that nobody trusts in a child process."""
+        # Of what must not be there, NaN is found among the tensors' data only.
+        self.c.check_tensors = True
+        try_in_child(path, {
+            "device": "cpu", "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
+            "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
+        })  # fmt: skip
+        return 0
+
+    cdef object look(self, file, str name, start):
+        """Look at a file before llama.cpp does."""
+        return check_model(file, name, start=start, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
+
+    cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
         state.callback = callback
         self.c.progress_callback = on_progress
         self.c.progress_callback_user_data = <void *> state
         log.begin()
-        enter_native()
-        try:
-            with nogil:
-                ptr = llama_model_load_from_file(c_path, self.c)
-        finally:
-            leave_native()
+        return state
+
+    cdef ModelHandle end(self, llama_model * ptr, object error, str name):
+        """Own what was loaded, or raise what kept it from that."""
         cdef ModelHandle handle = None if ptr is NULL else ModelHandle.own(ptr)
-        if state.error is not None:
-            raise state.error
+        if error is not None:
+            raise error
         if handle is None:
             check_exit()
             raise load_failure(name)
         handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
         log.flush()
         return handle
+
+    cdef ModelHandle from_file(self, str name, object callback, bint trusted):
+        cdef bytes data = readable(name)
+        cdef const char * c_path = data
+        cdef llama_model * ptr
+        with open(data, "rb") as file:
+            header = self.look(file, name, 0)
+        check_splits(header, data)
+        if not trusted:
+            self.try_first(name)
+        cdef LoadProgress state = self.begin(callback)
+        enter_native()
+        try:
+            with nogil:
+                ptr = llama_model_load_from_file(c_path, self.c)
+        finally:
+            leave_native()
+        return self.end(ptr, state.error, name)
+
+    cdef ModelHandle from_splits(self, list names, object callback, bint trusted):
+        cdef list paths = [readable(name) for name in names]
+        cdef vector[const char *] c_paths
+        cdef llama_model * ptr
+        cdef bytes path
+        for path in paths:
+            c_paths.push_back(path)
+        with open(paths[0], "rb") as file:
+            header = self.look(file, names[0], 0)
+        check_parts(header, names)
+        if not trusted:
+            self.try_first(names)
+        cdef LoadProgress state = self.begin(callback)
+        enter_native()
+        try:
+            with nogil:
+                ptr = llama_model_load_from_splits(c_paths.data(), c_paths.size(), self.c)
+        finally:
+            leave_native()
+        return self.end(ptr, state.error, names[0])
+
+    cdef ModelHandle from_descriptor(self, int fd, object position, str name, object callback, bint trusted):
+        cdef llama_model * ptr
+        cdef FILE * file
+        with open(os.dup(fd), "rb") as opened:
+            header = self.look(opened, name, position)
+            if header.values.get("split.count", 0):
+                raise header.failure("it is one file of several; give the paths of all in a list")
+            if not trusted:
+                opened.seek(position)
+                with tempfile.NamedTemporaryFile(suffix=".gguf") as copy:
+                    shutil.copyfileobj(opened, copy)
+                    copy.flush()
+                    self.try_first(copy.name)
+        if self.c.load_mode == LLAMA_LOAD_MODE_AUTO and (position + header.data_start) % MAP_ALIGNMENT:
+            # Where it stands in the larger file, its tensors can't be used in place.
+            self.c.load_mode = LLAMA_LOAD_MODE_NONE
+        cdef LoadProgress state = self.begin(callback)
+        os.lseek(fd, position, os.SEEK_SET)
+        file = file_pointer(fd)
+        enter_native()
+        try:
+            with nogil:
+                ptr = llama_model_load_from_file_ptr(file, self.c)
+        finally:
+            leave_native()
+            fclose(file)
+        return self.end(ptr, state.error, name)
 
 
 def gpu_layers(value, device="auto"):

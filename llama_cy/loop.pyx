@@ -185,6 +185,7 @@ cdef class TokenLoop:
                 self.reason = CANCELLED
         else:
             context.row(-1)
+            context.disown_loops()
         self.taker.context, self.taker.vocab = context.ptr, context.own_vocab.ptr
         self.taker.n_vocab = context.n_vocab
         self.taker.room = (context.n_ctx_seq if context.bounded else 2**31 - 1) - context.n_used()

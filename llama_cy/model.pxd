@@ -1,14 +1,8 @@
-from llama cimport llama_model
-
-from llama_cy.handle cimport ModelHandle
+from llama_cy.model_facts cimport ModelFacts
 from llama_cy.vocab cimport Vocab
 
 
-cdef class Model:
-    cdef ModelHandle handle
+cdef class Model(ModelFacts):
     cdef Vocab own_vocab
     cdef readonly str path
-    cdef readonly bint vocab_only
     cdef object __weakref__
-
-    cdef llama_model * ptr(self) except NULL

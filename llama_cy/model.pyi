@@ -1,7 +1,8 @@
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, TypeAlias
 
-from typing_extensions import Self, disjoint_base
+import numpy.typing as npt
+from typing_extensions import Buffer, Self, disjoint_base
 
 from .adapter import LoraAdapter
 from .context import Context
@@ -10,16 +11,15 @@ from .enums import (
     AttentionType,
     ContextType,
     FlashAttnType,
-    Ftype,
     GGMLType,
     LazyMode,
     LoadMode,
     PoolingType,
     RopeScalingType,
-    RopeType,
     SplitMode,
 )
 from .loading import _Path
+from .model_facts import ModelFacts
 from .placement import Placed
 from .reranking import Ranking
 from .tensor import Tensor
@@ -28,10 +28,10 @@ from .vocab import Vocab
 _Device: TypeAlias = str | Device
 
 @disjoint_base
-class Model:
+class Model(ModelFacts):
     def __new__(
         cls,
-        path: _Path,
+        source: _Path | Sequence[_Path] | BinaryIO | int,
         *,
         n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
@@ -40,6 +40,7 @@ class Model:
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
+        tensor_buft_overrides: Mapping[str, str | Device] | None = None,
         load_mode: LoadMode | str = ...,
         lazy_mode: LazyMode | str = ...,
         kv_overrides: Mapping[str, bool | int | float | str] | None = None,
@@ -50,9 +51,21 @@ class Model:
         load_mtp: bool = ...,
     ) -> Self: ...
     @classmethod
+    def from_buffer(cls, data: Buffer, **params: Any) -> Self: ...
+    @classmethod
+    def init_from_user(
+        cls,
+        metadata: Mapping[str, Any],
+        set_tensor_data: Callable[[str, tuple[int, ...], GGMLType], npt.ArrayLike | None],
+        *,
+        types: Mapping[str, GGMLType | str] | None = None,
+        n_gpu_layers: int | Literal["auto"] = "auto",
+        **params: Any,
+    ) -> Self: ...
+    @classmethod
     async def load_async(
         cls,
-        path: _Path,
+        source: _Path | Sequence[_Path] | BinaryIO | int,
         *,
         n_gpu_layers: int | Literal["auto", "fit"] = "auto",
         progress: Callable[[float], object] | bool | None = None,
@@ -61,6 +74,7 @@ class Model:
         split_mode: SplitMode | str = ...,
         main_gpu: int = ...,
         tensor_split: Iterable[float] | None = None,
+        tensor_buft_overrides: Mapping[str, str | Device] | None = None,
         load_mode: LoadMode | str = ...,
         lazy_mode: LazyMode | str = ...,
         kv_overrides: Mapping[str, bool | int | float | str] | None = None,
@@ -75,58 +89,9 @@ class Model:
     @property
     def vocab(self) -> Vocab: ...
     @property
-    def vocab_only(self) -> bool: ...
-    @property
     def placement(self) -> list[Placed]: ...
     @property
     def closed(self) -> bool: ...
-    @property
-    def metadata(self) -> dict[str, str]: ...
-    @property
-    def desc(self) -> str: ...
-    @property
-    def ftype(self) -> Ftype: ...
-    @property
-    def n_params(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def n_ctx_train(self) -> int: ...
-    @property
-    def n_embd(self) -> int: ...
-    @property
-    def n_embd_inp(self) -> int: ...
-    @property
-    def n_embd_out(self) -> int: ...
-    @property
-    def n_layer(self) -> int: ...
-    @property
-    def n_layer_nextn(self) -> int: ...
-    @property
-    def n_head(self) -> int: ...
-    @property
-    def n_head_kv(self) -> int: ...
-    @property
-    def n_swa(self) -> int: ...
-    @property
-    def rope_type(self) -> RopeType: ...
-    @property
-    def rope_freq_scale_train(self) -> float: ...
-    @property
-    def cls_labels(self) -> tuple[str | None, ...]: ...
-    @property
-    def has_encoder(self) -> bool: ...
-    @property
-    def has_decoder(self) -> bool: ...
-    @property
-    def decoder_start_token(self) -> int | None: ...
-    @property
-    def is_recurrent(self) -> bool: ...
-    @property
-    def is_hybrid(self) -> bool: ...
-    @property
-    def is_diffusion(self) -> bool: ...
-    def chat_template(self, name: str | None = None) -> str | None: ...
     def _repr_html_(self) -> str: ...
     def context(
         self,

@@ -1,63 +1,41 @@
 """A model file, loaded."""
 
-from libc.stdint cimport uint32_t
-from libcpp.vector cimport vector
 from llama cimport (
-    LLAMA_TOKEN_NULL,
     import_llama_cy,
     llama_model,
-    llama_model_chat_template,
-    llama_model_cls_label,
-    llama_model_decoder_start_token,
-    llama_model_desc,
-    llama_model_ftype,
-    llama_model_has_decoder,
-    llama_model_has_encoder,
-    llama_model_is_diffusion,
-    llama_model_is_hybrid,
-    llama_model_is_recurrent,
-    llama_model_meta_count,
-    llama_model_meta_key_by_index,
-    llama_model_meta_val_str_by_index,
-    llama_model_n_cls_out,
-    llama_model_n_ctx_train,
     llama_model_n_embd,
-    llama_model_n_embd_inp,
-    llama_model_n_embd_out,
-    llama_model_n_head,
-    llama_model_n_head_kv,
-    llama_model_n_layer,
-    llama_model_n_layer_nextn,
-    llama_model_n_params,
-    llama_model_n_swa,
-    llama_model_rope_freq_scale_train,
-    llama_model_rope_type,
     llama_model_save_to_file,
-    llama_model_size,
 )
 
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport enter_native, leave_native
 from llama_cy.loading cimport LoadParams
+from llama_cy.model_facts cimport ModelFacts
 
 import os
 from pathlib import Path
 
+from . import log
 from .checks import flag
-from .enums import Ftype, RopeType
-from .errors import ClosedError
+from .errors import LlamaError
+from .gguf_header import read_header
 from .progress import reporter
+from .sources import descriptor, in_memory, name_of
 
 import_llama_cy()
 
 
-cdef class Model:
-    """A model loaded from a GGUF file. Wraps ``llama_model_load_from_file``.
+cdef class Model(ModelFacts):
+    """A model loaded from a GGUF file.
+
+    Wraps ``llama_model_load_from_file``, ``llama_model_load_from_splits`` and ``llama_model_load_from_file_ptr``.
 
     Parameters
     ----------
-    path : str, bytes or os.PathLike
-        The GGUF file; the first one, if the model is split.
+    source : str, bytes, os.PathLike, list of them, binary file, or int
+        The path of the GGUF file, of the first one if the model is split, or a list with the paths of all its files. Or an
+        open file or a file descriptor, which is read from where it stands, perhaps in the midst of a larger file, and left
+        there; it may be closed afterwards. For bytes in memory there is :meth:`from_buffer`.
     n_gpu_layers : int, "auto" or "fit"
         Layers to place on a GPU; -1 for all. "auto", the default, means all where a GPU is present and none elsewhere;
         any other number than 0 without a GPU is a BackendError. "fit" takes as many as there is room for beside a
@@ -65,6 +43,8 @@ cdef class Model:
     device : str, Device or several of them
         ``"auto"``, ``"cpu"``; ``"metal"``, ``"cuda"``, ``"vulkan"`` for all devices of a backend, ``"cuda:0"`` for one;
         or what :func:`devices` lists, or its name.
+    tensor_buft_overrides : mapping of str to str or Device, optional
+        Where tensors go whose names a regular expression (ECMAScript's) finds, such as ``{r"ffn_.*_exps": "cpu"}``.
     progress : callable, True or None
         Called with the share loaded, 0.0 to 1.0; an exception in it ends the load and comes out of here.
         True draws a bar (needs the ``progress`` extra, except in a notebook).
@@ -76,6 +56,11 @@ cdef class Model:
 use_extra_bufts, no_host, load_mtp
         The members of ``llama_model_params``, under their names. Enums may be given by name, as in
         ``load_mode="mlock"``; `kv_overrides` is a dict of key to bool, int, float or str.
+
+    Attributes
+    ----------
+    path : str
+        Where it came from; the first of several files.
 
     Raises
     ------
@@ -91,31 +76,86 @@ use_extra_bufts, no_host, load_mtp
     is gone. What is not given is as llama.cpp has it. Wraps ``llama_model_default_params``.
     """
 
-    def __cinit__(self, path, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
-        if isinstance(path, ModelHandle):
+    def __cinit__(self, source, *, n_gpu_layers="auto", progress=None, trusted=True, **params):
+        if isinstance(source, ModelHandle):
             # From a capsule: loaded already.
-            self.handle = path
+            self.handle = source
             self.own_vocab = Vocab.borrow(self.handle)
             self.path = ""
             # Hyperparameters are read after the vocabulary, unless that is all.
             self.vocab_only = llama_model_n_embd(self.handle.alive()) == 0
             return
-        name = os.fsdecode(path)
         cdef bint trusting = flag("trusted", trusted)
+        cdef bint is_path = isinstance(source, (str, bytes, os.PathLike))
+        cdef list names = [os.fsdecode(path) for path in source] if isinstance(source, (list, tuple)) else None
+        if names is not None and not names:
+            raise ValueError("source is an empty list; the paths of a model's files are expected")
+        name = os.fsdecode(source) if is_path else names[0] if names else name_of(source)
         if n_gpu_layers == "fit":
+            if not is_path:
+                raise ValueError(f'n_gpu_layers="fit" needs a path, not {type(source).__name__}')
             from .memory_plan import OF_A_MODEL, fit_gpu_layers
 
             given = {key: value for key, value in params.items() if key in OF_A_MODEL}
             n_gpu_layers = fit_gpu_layers(name, **given)
         cdef LoadParams load_params = LoadParams(n_gpu_layers, params)
         with reporter(progress, os.path.basename(name)) as callback:
-            self.handle = load_params.from_file(name, callback, trusting)
+            if is_path:
+                self.handle = load_params.from_file(name, callback, trusting)
+            elif names is not None:
+                self.handle = load_params.from_splits(names, callback, trusting)
+            else:
+                with descriptor(source, "a model") as (fd, position):
+                    self.handle = load_params.from_descriptor(fd, position, name, callback, trusting)
         self.own_vocab = Vocab.borrow(self.handle)
         self.path = name
         self.vocab_only = load_params.c.vocab_only
 
     @classmethod
-    async def load_async(cls, path, *, progress=None, **params):
+    def from_buffer(cls, data, **params):
+        """Load a model from the bytes of a GGUF file in memory: bytes, bytearray, memoryview or any contiguous buffer.
+
+        They are copied, once. Parameters as in :class:`Model`.
+        """
+        with in_memory(data) as file:
+            return cls(file, **params)
+
+    @classmethod
+    def init_from_user(cls, metadata, set_tensor_data, *, types=None, n_gpu_layers="auto", **params):
+        """Make a model of metadata and weights that a function gives, without a file. Wraps ``llama_model_init_from_user``.
+
+        Parameters
+        ----------
+        metadata : mapping of str to bool, int, float, str or a sequence
+            As in a GGUF file, the tokenizer included. NumPy's numbers and arrays keep their types: the token types, for
+            example, are to be int32.
+        set_tensor_data : callable
+            Called with the name, the shape, in NumPy's order, and the type of each tensor that the architecture may have;
+            it returns an array of that shape, which is rounded to the type, or None for what a file may leave out: zeros, but
+            ones where the model scales with it. What it raises comes out of here.
+        types : mapping of str to GGMLType or str, optional
+            Types by name, such as ``{"output.weight": "q8_0"}``; all others are float32.
+        n_gpu_layers, **params
+            As in :class:`Model`; no file is read, so what tells how is of no effect.
+
+        Returns
+        -------
+        Model
+            Its `path` is empty; `n_params` and `size`, which llama.cpp counts in files, are 0.
+
+        Raises
+        ------
+        ModelLoadError
+            The metadata make no model.
+        ValueError
+            An array has another shape than its tensor, or a type can't be had.
+        """
+        from .user_model import init_from_user
+
+        return cls(init_from_user(metadata, set_tensor_data, types, n_gpu_layers, params))
+
+    @classmethod
+    async def load_async(cls, source, *, progress=None, **params):
         """Load a model in a thread, while the event loop goes on; parameters as in :class:`Model`.
 
         `progress` is called in that thread. A cancelled task ends the load; where the file is not trusted, the child
@@ -123,12 +163,7 @@ use_extra_bufts, no_host, load_mtp
         """
         from .async_load import load_in_thread
 
-        return await load_in_thread(cls, path, progress=progress, **params)
-
-    cdef llama_model * ptr(self) except NULL:
-        if self.handle is None:
-            raise ClosedError("the model is closed")
-        return self.handle.alive()
+        return await load_in_thread(cls, source, progress=progress, **params)
 
     def close(self):
         """Let go of the weights; they are freed once no Vocab or Context uses them. May be called again.
@@ -207,6 +242,11 @@ use_extra_bufts, no_host, load_mtp
         ----------
         path : str, bytes or os.PathLike
             Written beside its final name first, so that a failure leaves no half file.
+
+        Raises
+        ------
+        LlamaError
+            llama.cpp does not save models of this architecture, or not all of their weights.
         """
         # Held here, because another thread may close the model meanwhile.
         self.ptr()
@@ -214,192 +254,27 @@ use_extra_bufts, no_host, load_mtp
         cdef llama_model * ptr = handle.alive()
         if self.vocab_only:
             raise ValueError("a model loaded with vocab_only has no weights to save")
-        target = Path(os.fsdecode(path))
+        name = os.fsdecode(path)
+        target = Path(name)
         part = target.with_name(target.name + ".part")
         data = os.fsencode(part)
         with open(data, "wb"):
             pass
         cdef const char * c_path = data
         try:
+            log.begin()
             enter_native()
             try:
                 with nogil:
                     llama_model_save_to_file(ptr, c_path)
+            except RuntimeError as error:
+                raise LlamaError(f"llama.cpp can't save this model: {error}", log=log.tail()) from None
             finally:
                 leave_native()
+            with open(part, "rb") as file:
+                written = sum([tensor.size for tensor in read_header(file, 0, "model", name).tensors.values()])
+            if written < self.size:
+                raise LlamaError(f"llama.cpp can't save this model: it leaves out {self.size - written} bytes of weights")
             os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
-
-    @property
-    def metadata(self):
-        """Scalar metadata of the file, a dict of str to str.
-
-        Wraps ``llama_model_meta_count``, ``llama_model_meta_key_by_index`` and ``llama_model_meta_val_str_by_index``.
-        """
-        cdef llama_model * ptr = self.ptr()
-        cdef vector[char] buffer
-        cdef int i, n
-        result = {}
-        buffer.resize(256)
-        for i in range(llama_model_meta_count(ptr)):
-            n = llama_model_meta_key_by_index(ptr, i, buffer.data(), buffer.size())
-            if n >= <int> buffer.size():
-                buffer.resize(n + 1)
-                llama_model_meta_key_by_index(ptr, i, buffer.data(), buffer.size())
-            key = buffer.data()[:n].decode("utf-8", "replace")
-            n = llama_model_meta_val_str_by_index(ptr, i, buffer.data(), buffer.size())
-            if n >= <int> buffer.size():
-                buffer.resize(n + 1)
-                llama_model_meta_val_str_by_index(ptr, i, buffer.data(), buffer.size())
-            result[key] = buffer.data()[:n].decode("utf-8", "replace")
-        return result
-
-    def chat_template(self, name=None):
-        """Return the Jinja chat template of the file, or None. Wraps ``llama_model_chat_template``.
-
-        Parameters
-        ----------
-        name : str, optional
-            A named template; by default the main one.
-        """
-        cdef llama_model * ptr = self.ptr()
-        cdef const char * text
-        if name is None:
-            text = llama_model_chat_template(ptr, NULL)
-        elif not isinstance(name, str):
-            raise TypeError(f"name must be str, not {type(name).__name__}")
-        else:
-            data = name.encode("utf-8")
-            text = llama_model_chat_template(ptr, data)
-        return None if text is NULL else text.decode("utf-8", "replace")
-
-    @property
-    def desc(self):
-        """Architecture, size and quantization in a few words. Wraps ``llama_model_desc``."""
-        cdef char buffer[256]
-        llama_model_desc(self.ptr(), buffer, 256)
-        return buffer.decode("utf-8", "replace")
-
-    @property
-    def ftype(self):
-        """Quantization of the file, an :class:`Ftype`, or an int where this build has no name for it.
-
-        Wraps ``llama_model_ftype``.
-        """
-        number = <int> llama_model_ftype(self.ptr())
-        return Ftype(number) if number in Ftype._value2member_map_ else number
-
-    @property
-    def n_params(self):
-        """Number of parameters. Wraps ``llama_model_n_params``."""
-        return llama_model_n_params(self.ptr())
-
-    @property
-    def size(self):
-        """Bytes of all tensors. Wraps ``llama_model_size``."""
-        return llama_model_size(self.ptr())
-
-    @property
-    def n_ctx_train(self):
-        """Context length it was trained with, in tokens. Wraps ``llama_model_n_ctx_train``."""
-        return llama_model_n_ctx_train(self.ptr())
-
-    @property
-    def n_embd(self):
-        """Width of the hidden state. Wraps ``llama_model_n_embd``."""
-        return llama_model_n_embd(self.ptr())
-
-    @property
-    def n_embd_inp(self):
-        """Width of an input embedding. Wraps ``llama_model_n_embd_inp``."""
-        return llama_model_n_embd_inp(self.ptr())
-
-    @property
-    def n_embd_out(self):
-        """Width of an output embedding. Wraps ``llama_model_n_embd_out``."""
-        return llama_model_n_embd_out(self.ptr())
-
-    @property
-    def n_layer(self):
-        """Number of layers. Wraps ``llama_model_n_layer``."""
-        return llama_model_n_layer(self.ptr())
-
-    @property
-    def n_layer_nextn(self):
-        """Number of multi-token-prediction layers. Wraps ``llama_model_n_layer_nextn``."""
-        return llama_model_n_layer_nextn(self.ptr())
-
-    @property
-    def n_head(self):
-        """Attention heads of the first layer. Wraps ``llama_model_n_head``."""
-        return llama_model_n_head(self.ptr())
-
-    @property
-    def n_head_kv(self):
-        """Key-value heads of the first layer. Wraps ``llama_model_n_head_kv``."""
-        return llama_model_n_head_kv(self.ptr())
-
-    @property
-    def n_swa(self):
-        """Sliding window in tokens, 0 without one. Wraps ``llama_model_n_swa``."""
-        return llama_model_n_swa(self.ptr())
-
-    @property
-    def rope_type(self):
-        """Variant of rotary embedding, a :class:`RopeType`. Wraps ``llama_model_rope_type``."""
-        return RopeType(<int> llama_model_rope_type(self.ptr()))
-
-    @property
-    def rope_freq_scale_train(self):
-        """RoPE frequency scale it was trained with. Wraps ``llama_model_rope_freq_scale_train``."""
-        return llama_model_rope_freq_scale_train(self.ptr())
-
-    @property
-    def cls_labels(self):
-        """Labels of the classifier outputs, None where one has no label.
-
-        Wraps ``llama_model_n_cls_out`` and ``llama_model_cls_label``.
-        """
-        cdef llama_model * ptr = self.ptr()
-        cdef uint32_t i
-        cdef const char * label
-        labels = []
-        for i in range(llama_model_n_cls_out(ptr)):
-            label = llama_model_cls_label(ptr, i)
-            labels.append(None if label is NULL else label.decode("utf-8", "replace"))
-        return tuple(labels)
-
-    @property
-    def has_encoder(self):
-        """Whether :meth:`Context.encode` comes before decoding. Wraps ``llama_model_has_encoder``."""
-        return llama_model_has_encoder(self.ptr())
-
-    @property
-    def has_decoder(self):
-        """Whether it can decode. Wraps ``llama_model_has_decoder``."""
-        return llama_model_has_decoder(self.ptr())
-
-    @property
-    def decoder_start_token(self):
-        """First token for the decoder of an encoder-decoder model, else None.
-
-        Wraps ``llama_model_decoder_start_token``.
-        """
-        token = llama_model_decoder_start_token(self.ptr())
-        return None if token == LLAMA_TOKEN_NULL else token
-
-    @property
-    def is_recurrent(self):
-        """Whether its memory is a state (Mamba, RWKV) and no cache. Wraps ``llama_model_is_recurrent``."""
-        return llama_model_is_recurrent(self.ptr())
-
-    @property
-    def is_hybrid(self):
-        """Whether it mixes attention and recurrent layers. Wraps ``llama_model_is_hybrid``."""
-        return llama_model_is_hybrid(self.ptr())
-
-    @property
-    def is_diffusion(self):
-        """Whether it denoises whole texts. Wraps ``llama_model_is_diffusion``."""
-        return llama_model_is_diffusion(self.ptr())

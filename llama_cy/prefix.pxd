@@ -17,5 +17,6 @@ cdef class PrefixKeeper(Decoder):
     cdef int keep_prefix(self, const vector[llama_token] & prompt, bint exact) except -1
     cdef int decode_prompt(self, vector[llama_token] & prompt, int reused) except -1
     cdef int keep_logits(self, bint exact) except -1
+    cdef void disown_loops(self) noexcept
     cdef int see(self, llama_token last) except -1
     cdef void saw(self, llama_token token) noexcept nogil

@@ -95,6 +95,13 @@ cdef class PrefixKeeper(Decoder):
             self.kept_exact = exact
         return 0
 
+    cdef void disown_loops(self) noexcept:
+        """Let no other loop go on from what is held, which stays known."""
+        cdef bint known = self.history_epoch == self.epoch
+        self.epoch += 1
+        if known:
+            self.history_epoch = self.epoch
+
     cdef int see(self, llama_token last) except -1:
         """Note what the caller has seen, before a thread decodes ahead: the last token of the loop, null before the first."""
         cdef const float * logits = self.shown

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import INT32_MAX, each, integer
-from .embedding import N_BATCH, N_SEQ_MAX, Pool, Text
+from .embedding import N_BATCH, N_SEQ_MAX, Pool, Text, check_weights
 from .errors import ContextError
 from .model import Model
 from .tensor import Tensor
@@ -206,6 +206,7 @@ class Reranker:
 
 def rerank(model: Model, query: Text, documents: Iterable[Text], truncate: bool, params: Any) -> Ranking:
     """Make a :class:`Reranker` as large as these documents need, and use it once."""
+    check_weights(model)
     limit = integer("n_ctx", params.pop("n_ctx", model.n_ctx_train), 1, INT32_MAX)
     tokens = sequences(model, query, documents, limit, truncate)
     params.setdefault("n_seq_max", max(1, min(N_SEQ_MAX, len(tokens))))

@@ -380,8 +380,9 @@ cdef class Sampler(SamplerHandle):
 
         Notes
         -----
-        All text since the reset is searched at each token, by ``std::regex``, whose stack grows with it: keep patterns to
-        a few thousand tokens, begin them with ``^[\\s\\S]*?`` or a letter, and prefer tokens that trigger.
+        All text since the reset is searched at each token, by ``std::regex``, which takes time and, on a stack of its own,
+        memory that grow with it: keep patterns to a few thousand tokens, begin them with ``^[\\s\\S]*?`` or a letter, and
+        prefer tokens that trigger.
         """
         from .sampler_grammar import grammar_lazy
 

@@ -25,6 +25,9 @@ from .completion import SamplerPerf
 
 import_llama_cy()
 
+# Each chain in a chain takes some of the stack of whatever walks through them.
+MAX_DEPTH = 64
+
 
 # A collected cycle must not take `members` away before the chain has told them that it is gone.
 @cython.no_gc_clear
@@ -46,6 +49,7 @@ cdef class SamplerChain(Sampler):
 
     def __cinit__(self, *args, **kwargs):
         self.members = []
+        self.depth = 1
 
     def __init__(self, *samplers, no_perf=None):
         cdef llama_sampler_chain_params params = llama_sampler_chain_default_params()
@@ -54,9 +58,17 @@ cdef class SamplerChain(Sampler):
         if no_perf is not None:
             params.no_perf = flag("no_perf", no_perf)
         self.no_perf = params.no_perf
+        # A chain that was closed is without.
+        self.members = []
         self.own(llama_sampler_chain_init(params))
-        for sampler in samplers:
-            self.add(sampler)
+        try:
+            for sampler in samplers:
+                self.add(sampler)
+        except BaseException:
+            # Whoever made them has them back.
+            while self.members:
+                self.remove(-1)
+            raise
 
     def add(self, Sampler sampler not None):
         """Move a sampler to the end of the chain. Wraps ``llama_sampler_chain_add``.
@@ -74,7 +86,7 @@ cdef class SamplerChain(Sampler):
         Raises
         ------
         ValueError
-            It is the chain itself, or made for another number of tokens than one in the chain.
+            It is the chain itself, or made for another number of tokens than one in the chain, or the 64th chain in a chain.
         """
         sampler.alive()
         if sampler is self:
@@ -83,6 +95,8 @@ cdef class SamplerChain(Sampler):
         try:
             sampler.enter()
             try:
+                if sampler.depth >= MAX_DEPTH:
+                    raise ValueError(f"there are {sampler.depth} chains in one another; at most {MAX_DEPTH} can be")
                 if self.n_vocab and sampler.n_vocab:
                     sampler.fits(self.n_vocab)
                 llama_sampler_chain_add(self.ptr, sampler.ptr)
@@ -101,6 +115,7 @@ cdef class SamplerChain(Sampler):
         """Gather what the members need."""
         cdef SamplerHandle member
         self.n_vocab = max([(<SamplerHandle> one).n_vocab for one in self.members], default=0)
+        self.depth = 1 + max([(<SamplerHandle> one).depth for one in self.members], default=0)
         for member in self.members:
             self.picker.lost |= member.picker.lost
             self.custom |= member.custom
@@ -120,6 +135,7 @@ cdef class SamplerChain(Sampler):
         for member, twin in zip(members, self.members):
             twin.resemble(member)
         self.n_vocab, self.custom, self.no_perf = other.n_vocab, other.custom, (<SamplerChain> other).no_perf
+        self.depth = other.depth
         self.picker = other.picker
         return 0
 

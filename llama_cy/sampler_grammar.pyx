@@ -7,14 +7,17 @@ from llama cimport (
     llama_sampler,
     llama_sampler_init_dry,
     llama_sampler_init_grammar,
-    llama_sampler_init_grammar_lazy_patterns,
     llama_sampler_init_infill,
     llama_token,
+    llama_vocab,
 )
 
+from llama_cy.abort cimport guard, unguard
 from llama_cy.lifetime cimport enter_native, leave_native
 from llama_cy.sampler cimport Sampler
 from llama_cy.vocab cimport Vocab
+
+import re
 
 from . import log
 from .checks import INT32_MAX, each, integer, real
@@ -22,6 +25,19 @@ from .errors import GrammarError
 from .gbnf import read_grammar
 
 import_llama_cy()
+
+cdef extern from "kernels/lazy_grammar.h" namespace "llama_cy" nogil:
+    void (*guard_thread)(int scope) noexcept nogil
+    void (*unguard_thread)() noexcept nogil
+    llama_sampler * init_lazy_grammar(
+        const llama_vocab * vocab, const char * grammar, const char * root, vector[const char *] & patterns,
+        const vector[llama_token] & tokens, size_t states, size_t pattern_bytes) except +
+
+guard_thread, unguard_thread = guard, unguard
+
+# Of one trigger pattern, counting what it repeats; std::regex itself refuses more than about so many.
+MAX_STATES = 100_000
+COUNTS = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 # As llama.cpp cuts them off.
 MAX_BREAKER = 40
@@ -79,6 +95,16 @@ def grammar(Vocab vocab not None, grammar, root):
         leave_native()
 
 
+cdef size_t states_of(str pattern) except 0:
+    """Count the states that a regular expression has at most."""
+    states = 2 * len(pattern.encode("utf-8")) + 4
+    for low, high in COUNTS.findall(pattern):
+        states *= max(1, *(int(number[:9]) for number in (low, high) if number))
+    if states > MAX_STATES:
+        raise GrammarError(f"the trigger pattern {pattern[:50]!r} is too long, or repeats too much; make it simpler")
+    return states
+
+
 def grammar_lazy(Vocab vocab not None, grammar, root, trigger_patterns, trigger_tokens):
     """Do what :meth:`Sampler.grammar_lazy` says."""
     cdef bytes c_root = text_of("root", root)
@@ -93,11 +119,12 @@ def grammar_lazy(Vocab vocab not None, grammar, root, trigger_patterns, trigger_
     vocab.collect(trigger_tokens, tokens)
     if tokens.empty() and patterns.empty():
         raise ValueError("there is nothing to trigger the grammar: pass trigger_patterns or trigger_tokens")
+    cdef size_t states = max([states_of(data.decode()) for data in kept], default=1)
+    cdef size_t size = sum(map(len, kept))
     log.begin()
     enter_native()
     try:
-        return grammar_of(llama_sampler_init_grammar_lazy_patterns(
-            vocab.ptr, c_grammar, c_root, patterns.data(), patterns.size(), tokens.data(), tokens.size()), vocab)
+        return grammar_of(init_lazy_grammar(vocab.ptr, c_grammar, c_root, patterns, tokens, states, size), vocab)
     except RuntimeError as error:
         if isinstance(error, GrammarError):
             raise

@@ -54,6 +54,8 @@ cdef class SamplerHandle:
     cdef object kept
     # How many tokens it is made for; 0 for any number.
     cdef int n_vocab
+    # How many chains are around the innermost sampler in it.
+    cdef int depth
     # Whether code of others runs in it, which may be Python.
     cdef bint custom
     # The context that samples with it on the backend.

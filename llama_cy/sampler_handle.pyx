@@ -113,6 +113,7 @@ cdef class SamplerHandle:
     cdef int resemble(self, SamplerHandle other) except -1:
         """Keep alive what another one keeps, whose clone this is to be."""
         self.handle, self.kept, self.n_vocab, self.custom = other.handle, other.kept, other.n_vocab, other.custom
+        self.depth = other.depth
         self.picker = other.picker
         return 0
 

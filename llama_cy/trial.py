@@ -33,19 +33,22 @@ TEXT = "Hello, world! 1234\n\tIt's naïve: 日本語 🙂 <|end|></s>"
 PARTS = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
 
 
-def _size(path: str) -> int:
+def _size(path: str | list[str]) -> int:
     """Return the bytes of a model, of all its files if there are several."""
+    if isinstance(path, list):
+        return sum(os.stat(part).st_size for part in path)
     match = PARTS.fullmatch(path)
     parts = [f"{match[1]}-{i + 1:05}-of-{match[2]}.gguf" for i in range(int(match[2]))] if match else [path]
     return sum(os.stat(part).st_size for part in parts if Path(part).exists())
 
 
-def try_in_child(path: str, params: dict[str, Any]) -> None:
+def try_in_child(path: str | list[str], params: dict[str, Any]) -> None:
     """Load a model and use it a little in a child process, on the CPU.
 
     Parameters
     ----------
-    path : str
+    path : str or list of str
+        The file, or all the files in their order.
     params : dict
         Keyword arguments of :class:`Model`, as JSON has them.
 
@@ -74,8 +77,8 @@ def try_in_child(path: str, params: dict[str, Any]) -> None:
     raise _failure(path, f"a child process that loads it {_end_of(child)}")
 
 
-def _failure(path: str, reason: str) -> ModelLoadError:
-    return load_failure("model", path, f"it is not trusted, and {reason}")
+def _failure(path: str | list[str], reason: str) -> ModelLoadError:
+    return load_failure("model", str(path), f"it is not trusted, and {reason}")
 
 
 def _end_of(child: subprocess.CompletedProcess[str]) -> str:
@@ -86,7 +89,7 @@ def _end_of(child: subprocess.CompletedProcess[str]) -> str:
     return f"ended with status {child.returncode}" + "".join(f": {line[:500]}" for line in lines[-1:])
 
 
-def _use(path: str, params: dict[str, Any]) -> None:
+def _use(path: str | list[str], params: dict[str, Any]) -> None:
     """Do once what a program does with a model."""
     from .model import Model
 

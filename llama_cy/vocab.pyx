@@ -2,7 +2,8 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t
+from libc.stdint cimport INT32_MAX, int32_t
+from libcpp cimport bool
 from libcpp.vector cimport vector
 from llama cimport (
     LLAMA_TOKEN_NULL,
@@ -16,7 +17,7 @@ from llama cimport (
     llama_model_get_vocab,
     llama_token,
     llama_token_to_piece,
-    llama_tokenize,
+    llama_vocab,
     llama_vocab_bos,
     llama_vocab_eos,
     llama_vocab_eot,
@@ -43,14 +44,43 @@ from llama cimport (
 )
 from llama cimport llama_vocab_type as c_vocab_type
 
+from llama_cy.abort cimport guard, unguard
 from llama_cy.lifetime cimport enter_native, leave_native
 
 import operator
+import os
 
 from .checks import each, integer, shown
 from .enums import TokenAttr, VocabType
 
 import_llama_cy()
+
+cdef extern from "kernels/tokenize.h" namespace "llama_cy" nogil:
+    void (*guard_thread)(int scope) noexcept nogil
+    void (*unguard_thread)() noexcept nogil
+    size_t stack_per_character
+    size_t longest_match(const char * text, size_t length)
+    int32_t tokenize_deep "llama_cy::tokenize" (
+        const llama_vocab * vocab, const char * text, int32_t length, vector[llama_token] & tokens,
+        bool add_special, bool parse_special, bool expressions) except +
+
+guard_thread, unguard_thread = guard, unguard
+
+# Below this even a text without a break needs no more stack than any machine has memory.
+LONG_TEXT = 2**20
+
+
+cdef int check_memory(const char * text, size_t length) except -1:
+    """Foresee that a match which never ends takes more memory than there is, and the process with it."""
+    cdef size_t longest = longest_match(text, length)
+    cdef size_t needed = longest * stack_per_character
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if needed > available:
+        raise MemoryError(
+            f"the text has {longest} bytes without a break between blanks and others; to tokenize it may take "
+            f"{needed >> 20} MiB of stack, and half of this machine's memory is {available >> 20} MiB"
+        )
+    return 0
 
 
 cdef object token_or_none(llama_token token):
@@ -168,6 +198,17 @@ cdef class Vocab:
         Returns
         -------
         list of int
+
+        Raises
+        ------
+        ValueError
+            The vocabulary lacks what the text needs.
+        MemoryError
+            A text of many MiB has hardly a break in it, and matching it could take most of the memory there is.
+
+        Notes
+        -----
+        A text that is long for the stack of this thread is split on a stack of its own.
         """
         self.check_texts()
         cdef bytes data
@@ -183,16 +224,18 @@ cdef class Vocab:
             self.check_special()
         cdef const char * c_text = PyBytes_AS_STRING(data)
         cdef int32_t length = <int32_t> PyBytes_GET_SIZE(data)
-        cdef int32_t n = length + 16
+        cdef int32_t n
         cdef vector[llama_token] tokens
-        tokens.resize(n)
+        # Other kinds of tokenizers split texts without regular expressions.
+        cdef bint expressions = c_vocab_type(self.ptr) == LLAMA_VOCAB_TYPE_BPE
+        if expressions and length > <int32_t> LONG_TEXT:
+            check_memory(c_text, length)
         enter_native()
         try:
             with nogil:
-                n = llama_tokenize(self.ptr, c_text, length, tokens.data(), n, add_special, parse_special)
-                if n < 0 and n != INT32_MIN:
-                    tokens.resize(-n)
-                    n = llama_tokenize(self.ptr, c_text, length, tokens.data(), -n, add_special, parse_special)
+                n = tokenize_deep(self.ptr, c_text, length, tokens, add_special, parse_special, expressions)
+        except MemoryError:
+            raise MemoryError(f"there is no memory for the stack and the tokens of a text of {length} bytes") from None
         except (IndexError, RuntimeError) as error:
             # As where a vocabulary has no token for a byte.
             raise ValueError(f"the vocabulary can't tokenize the text: {error}") from None

@@ -70,6 +70,9 @@ class token_picker {
         check(token);
         try {
             llama_sampler_accept(sampler, token);
+        } catch (const sample_error &) {
+            lost = true;
+            throw;
         } catch (const std::exception & error) {
             if (grammars.empty()) {
                 throw;

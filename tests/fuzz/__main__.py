@@ -1,4 +1,7 @@
-"""``python -m fuzz model --count 20000``: mutants of files until one ends the process, or none does."""
+"""``python -m fuzz model --count 20000``: mutants of files until one ends the process, or none does.
+
+``python -m fuzz stateful --examples 100000``: random sequences of public calls.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from .worker import TARGETS, make_mutant
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(TARGETS)}; all by default")
+    parser.add_argument(
+        "targets", nargs="*", metavar="target", help=f"of {', '.join(TARGETS)}, stateful; all but the last by default"
+    )
+    parser.add_argument("--examples", type=int, default=1000, help="sequences of calls for stateful (1000)")
     parser.add_argument("--count", type=int, default=1000, help="mutants of each target (1000)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed; mutant i has seed + i")
     parser.add_argument("--folder", type=Path, help="where the base files are kept")
@@ -24,8 +30,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--refusals", type=int, default=0, help="print the N most frequent refusals")
     options = parser.parse_args()
     options.targets = options.targets or list(TARGETS)
-    if unknown := set(options.targets) - set(TARGETS):
-        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    if unknown := set(options.targets) - {*TARGETS, "stateful"}:
+        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}, stateful")
     return options
 
 
@@ -41,9 +47,25 @@ def last_words(result: dict[str, Any]) -> str:
     return next((line for line in lines if "ends the process" in line), " | ".join(lines[:3]))[:300]
 
 
+def run_stateful(options: argparse.Namespace) -> int:
+    """Run random calls, and return how many examples went wrong."""
+    from stateful.campaign import run_examples
+
+    print(f"stateful: {options.examples} examples from seed {options.seed}", flush=True)
+    report = run_examples(options.examples, options.seed, tell=lambda text: print(text, flush=True))
+    print(
+        f"stateful: {report.examples} examples of {report.lines} calls, {len(report.findings)} findings "
+        f"in {report.seconds:.0f} s"
+    )
+    return len(report.findings)
+
+
 def main() -> int:
     options = parse()
     bad = 0
+    if "stateful" in options.targets:
+        options.targets.remove("stateful")
+        bad += run_stateful(options)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(exist_ok=True)

@@ -16,6 +16,8 @@ __all__ = ["REFUSALS", "exercise_adapter", "exercise_model", "exercise_state"]
 
 # What may be raised, by a load and by anything that follows a load.
 REFUSALS = (llama_cy.LlamaError, ValueError, MemoryError)
+# Of a snapshot, up to its checksum: magic, origin, sequence, flags, positions; tokens and bytes of state.
+HEAD_SIZE = 8 + 32 + 4 * 4 + 4 + 8
 TEXT = "Once upon a time, the 日本 🙂 <|im_end|>\n\n <tool> don't 123\t"
 
 
@@ -124,5 +126,7 @@ def exercise_state(data: bytes, context: llama_cy.Context) -> None:
 
 def resigned(data: bytes) -> bytes:
     """Give a mutated state the length and the checksum that it ought to have."""
-    head, body = data[:40], data[52:]
-    return head + struct.pack("<QI", len(body), zlib.crc32(body)) + body
+    head, body = data[:HEAD_SIZE].ljust(HEAD_SIZE, b"\0"), data[HEAD_SIZE + 4 :]
+    n_tokens = min(int.from_bytes(head[56:60], "little"), len(body) // 4)
+    head = head[:56] + struct.pack("<IQ", n_tokens, len(body) - 4 * n_tokens)
+    return head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body

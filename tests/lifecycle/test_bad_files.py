@@ -44,7 +44,8 @@ NOT_PATHS = {
     "a NUL in bytes": ("llama_cy.Model(b'a\\0b')", "ValueError", ["NUL"]),
     "a lone surrogate": ("llama_cy.Model('\\ud800')", "UnicodeEncodeError", ["surrogates"]),
     "None": ("llama_cy.Model(None)", "TypeError", ["NoneType"]),
-    "a number": ("llama_cy.Model(5)", "TypeError", ["int"]),
+    "a number": ("llama_cy.Model(1.5)", "TypeError", ["float"]),
+    "no open descriptor": ("llama_cy.Model(987)", "OSError", ["descriptor", "987"]),
     "nothing": ("llama_cy.Model()", "TypeError", ["argument"]),
 }
 

@@ -88,6 +88,13 @@ MODEL = {
     "main_gpu": INTEGER,
     **dict.fromkeys(["split_mode", "load_mode", "lazy_mode"], CHOICE),
     **dict.fromkeys(["vocab_only", "check_tensors", "use_extra_bufts", "no_host", "load_mtp"], FLAG),
+    "tensor_buft_overrides": {
+        "5": ("TypeError", "int"),
+        "{'a': 5}": ("TypeError", "int"),
+        "{5: 'cpu'}": ("TypeError", "int"),
+        "{'(': 'cpu'}": ("ValueError", "regular expression"),
+        "{'a': 'auto'}": ("ValueError", "auto"),
+    },
     "tensor_split": {
         "5": ("TypeError", "int"),
         "'0.5'": ("TypeError", "str"),
@@ -110,6 +117,13 @@ MODEL = {
         "{'a\\0b': 1}": ("ValueError", "NUL"),
     },
     "progress": {"5": ("TypeError", "int"), "'yes'": ("TypeError", "str"), "[]": ("TypeError", "list")},
+    "device": {
+        "5": ("TypeError", "int"),
+        "None": ("TypeError", "NoneType"),
+        "[5]": ("TypeError", "int"),
+        "''": ("BackendError", "''"),
+        "'cuda:77'": ("BackendError", "cuda:77"),
+    },
 }
 TOKEN_MAP = {
     "5": ("TypeError", "int"),
@@ -157,6 +171,7 @@ SAMPLING = {
     "seed": ("seed", SEED),
 }
 SAMPLERS = {
+    "init": {"sampler": {"5": ("TypeError", "int"), "None": ("TypeError", "NoneType")}},
     "greedy": {},
     "dist": {"seed": SEED},
     "top_k": {"k": INTEGER},

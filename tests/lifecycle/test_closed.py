@@ -93,7 +93,12 @@ ARGUMENTS = {
     "Memory.seq_div": "0, 0, -1, 2",
     "Memory.seq_keep": "0",
     "Memory.seq_rm": "0",
+    "Context.restore": "context.snapshot()",
+    "Model.meta_val_str": "'general.type'",
+    "State.give": "context.snapshot()",
     "State.load": "'/nowhere/state'",
+    "State.load_session": "sys.argv[3]",
+    "State.save_session": "'/nowhere/state'",
     "State.save": "'/nowhere/state'",
     "State.set": "saved",
     "Batch.add": "1, 0",
@@ -127,6 +132,8 @@ ARGUMENTS = {
 # What goes on working: the question itself, what was noted at creation, and making another.
 MAKERS = (
     "from_arrays",
+    "from_buffer",
+    "init_from_user",
     "load_async",
     *(name for name, kind in vars(llama_cy.Sampler).items() if isinstance(kind, staticmethod)),
 )

@@ -302,7 +302,7 @@ def test_mistakes_of_loading(tmp_path: Path) -> None:
     with pytest.raises(llama_cy.ModelLoadError, match="cannot open"):
         asyncio.run(Model.load_async(tmp_path / "none.gguf"))
     with pytest.raises(TypeError):
-        asyncio.run(Model.load_async(5))  # type: ignore[arg-type]
+        asyncio.run(Model.load_async(1.5))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="nonsense"):
         asyncio.run(Model.load_async(tmp_path, nonsense=1))  # type: ignore[call-arg]
 

@@ -83,7 +83,7 @@ def parameters(value: Any) -> set[str]:
         named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         return {argument.arg for argument in named if argument} - {"cls", "self"}
     function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-    return set(inspect.signature(function).parameters) - {"self"} if callable(function) else set()
+    return set(inspect.signature(function).parameters) - {"self", "cls"} if callable(function) else set()
 
 
 def has_a_summary(item: Documented) -> Iterator[str]:

@@ -130,7 +130,6 @@ BAD: dict[str, tuple[str, Recipe, list[str]]] = {
             ("gemma3", "gemma3.attention.sliding_window", 2**31),
             ("mamba", "mamba.ssm.time_step_rank", 0),
             ("mamba", "mamba.ssm.conv_kernel", 0),
-            ("mamba", "mamba.ssm.group_count", 0),
             ("jamba", "jamba.ssm.state_size", 0),
             ("lfm2", "lfm2.shortconv.l_cache", 1),
             ("t5", "t5.decoder_block_count", 100_000),

@@ -99,6 +99,18 @@ def test_a_consumer_that_decodes(context: llama_cy.Context, options: dict[str, A
     assert context.memory.seq_pos_max() == len(PROMPT) + 2
 
 
+def test_two_loops_that_go_on_from_what_is_held(context: llama_cy.Context, options: dict[str, Any]) -> None:
+    context.decode(PROMPT)
+    first = context.generate(None, greedy(), **options)
+    next(first)
+    second = context.generate(None, greedy(), max_tokens=3, **options)
+    token = next(second)
+    with pytest.raises(llama_cy.LlamaError, match="used by something else"):
+        next(first)
+    assert [token, *second] == second.tokens
+    assert context.memory.seq_pos_max() == len(PROMPT) + 3
+
+
 def test_two_loops(context: llama_cy.Context, options: dict[str, Any]) -> None:
     first = context.generate(PROMPT, greedy(), **options)
     second = context.generate(PROMPT, greedy(), max_tokens=3, **options)

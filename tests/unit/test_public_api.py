@@ -106,7 +106,7 @@ def test_version_tells_what_runs() -> None:
     options = dict(option.partition("=")[::2] for option in version.build_options.split())
     assert options["GGML_OPENMP"] == "OFF"
     assert "CPU" in version.system_info
-    assert version._fields == ("llama_cy", "llama_cpp", "build_options", "system_info")
+    assert version._fields == ("llama_cy", "llama_cpp", "build_options", "system_info", "llama_cpp_version")
 
 
 def test_import_is_silent_and_needs_numpy_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,3 +155,12 @@ class TestPerf:
         chain = llama_cy.sampling(seed=1)
         draws(chain, context, 5)
         assert chain.perf() == (0.0, 5)
+
+
+def test_a_chain_that_can_not_be_made_gives_its_samplers_back() -> None:
+    first, second = Sampler.greedy(), Sampler.dist(1)
+    with pytest.raises(TypeError, match="int"):
+        SamplerChain(first, second, 5)  # type: ignore[arg-type]
+    with pytest.raises(llama_cy.ClosedError, match="moved"):
+        SamplerChain(first, first)
+    assert len(SamplerChain(second, first)) == 2

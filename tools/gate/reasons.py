@@ -22,5 +22,6 @@ IN_THE_ENGINE_ROOM = {
 NOT_NOTICED = {
     "llama_attach_threadpool": "without it llama.cpp starts threads for each decode, which is slower and nothing else",
     "llama_model_default_params": "what differs from zero in it is given anew, or matters on a GPU only",
+    "llama_numa_init": "it moves threads on a machine with several nodes, and shows nowhere else",
     "llama_time_us": "a microsecond more cancels out in the difference of two times",
 }

@@ -1,0 +1,1 @@
+"""Random sequences of public calls, right and wrong ones, beside a model of what must come of them."""

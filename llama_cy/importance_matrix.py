@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .activations import Activations
 from .checks import each, integer
+from .embedding import collect
 from .enums import GGMLType
 from .gguf_file import gguf_bytes, write_whole
 from .gguf_header import read_header
@@ -87,11 +88,10 @@ class ImportanceMatrix:
         sizes = {"n_ctx": size, "n_batch": size, "n_ubatch": size}
         with model.context(**(sizes | params), eval_callback=watch) as context:
             for text in each("inputs", inputs, "an iterable of texts"):
-                tokens = model.vocab.tokenize(text) if isinstance(text, str) else text
-                array = token_array("tokens", tokens, model.vocab.n_tokens)
-                for start in range(0, len(array), size):
+                tokens = collect(model.vocab, text)
+                for start in range(0, len(tokens), size):
                     context.memory.clear()
-                    context.decode(array[start : start + size].tolist())
+                    context.decode(tokens[start : start + size])
                     chunks += 1
         if not chunks:
             raise ValueError("inputs has no tokens; there is nothing to read")

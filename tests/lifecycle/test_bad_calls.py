@@ -342,7 +342,7 @@ CASES |= {
     "state that is None": ("fresh().state.set(None)", TYPE, ["NoneType"]),
     "state that is text": ("fresh().state.set('a')", TYPE, ["str"]),
     "empty state": ("fresh().state.set(b'')", "StateError", ["0 bytes"]),
-    "state of zeros": ("fresh().state.set(bytes(100))", "StateError", ["not a state"]),
+    "state of zeros": ("fresh().state.set(bytes(100))", "StateError", ["not a snapshot"]),
     "state in every second byte": ("fresh().state.set(memoryview(bytes(100))[::2])", TYPE, ["contiguous"]),
     "state of another context": (
         "fresh(n_ctx=512).state.set(decoded().state.get())",

@@ -79,15 +79,20 @@ def test_a_byte_that_no_token_is(tmp_path: Path) -> None:
 
 
 def signed(data: bytes, body: bytes) -> bytes:
-    """Return a state with another body, whose length and checksum are right."""
-    return data[:40] + struct.pack("<QI", len(body), zlib.crc32(body)) + body
+    """Return a state with another body, whose length and checksum are right.
+
+    At its head are 60 bytes, the length of the body and the checksum; between it and the body are the tokens.
+    """
+    tokens = data[72 : 72 + 4 * struct.unpack_from("<I", data, 56)[0]]
+    head = data[:60] + struct.pack("<Q", len(body))
+    return head + struct.pack("<I", zlib.crc32(tokens + body, zlib.crc32(head))) + tokens + body
 
 
 def test_states_that_lie(tiny: llama_cy.Model) -> None:
     with tiny.context(n_ctx=64) as context:
         context.decode([1, 2, 3])
         saved = context.state.get()
-        body = saved[52:]
+        body = saved[72 + 4 * 3 :]
         assert signed(saved, body) == saved
         for lie in (b"", b"\0", body[:3], struct.pack("<I", len(body) - 3) + body[4:], b"\xff\xff\xff\xff" + body[4:]):
             with pytest.raises(llama_cy.StateError, match="do not hold the name of an architecture"):

@@ -83,6 +83,6 @@ def logprobs(Context context not None, text, top):
         context.leave()
     result = []
     for i in range(n - 1):
-        best = tuple([(other.first, other.second) for other in found[i].best])
+        best = tuple([(found[i].best[k].first, found[i].best[k].second) for k in range(found[i].best.size())])
         result.append(TokenLogprob(found[i].token, found[i].logprob, best))
     return result

@@ -20,9 +20,10 @@ N_RS_SEQ = 4
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[llama_cy.Context]:
     path = write_lfm2(tmp_path_factory.mktemp("rollback") / "lfm2.gguf")
-    with llama_cy.Model(path) as model, model.context(
-        n_ctx=256, n_rs_seq=N_RS_SEQ, type_k="f32", type_v="f32", n_threads=1
-    ) as context:
+    with (
+        llama_cy.Model(path) as model,
+        model.context(n_ctx=256, n_rs_seq=N_RS_SEQ, type_k="f32", type_v="f32", n_threads=1) as context,
+    ):
         yield context
 
 

@@ -9,6 +9,7 @@ from ggml_backend cimport (
     ggml_backend_dev_memory,
 )
 from llama cimport (
+    LLAMA_CONTEXT_TYPE_MTP,
     LLAMA_FLASH_ATTN_TYPE_DISABLED,
     import_llama_cy,
     llama_attention_type,
@@ -25,6 +26,7 @@ from llama cimport (
     llama_model_n_head,
     llama_model_n_head_kv,
     llama_model_n_layer,
+    llama_model_n_layer_nextn,
     llama_pooling_type_t,
     llama_rope_scaling_type,
 )
@@ -188,6 +190,8 @@ cdef class ContextParams:
 
     cdef int check_sequences(self, llama_model * weights, dict metadata) except -1:
         """Refuse combinations whose graph llama.cpp can't build; it would assert."""
+        if self.c.ctx_type == LLAMA_CONTEXT_TYPE_MTP and llama_model_n_layer_nextn(weights) == 0:
+            raise ContextError("ctx_type='mtp' needs layers that predict further tokens, and the model has none")
         causal = metadata.get(f"{metadata.get('general.architecture')}.attention.causal") != "false"
         if not causal:
             # An encoder has no cache to unify, and llama.cpp would pool over it all the same.

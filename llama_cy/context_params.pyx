@@ -31,6 +31,7 @@ from llama cimport (
     llama_rope_scaling_type,
 )
 
+from llama_cy.context_handle cimport ContextHandle
 from llama_cy.eval_callback cimport EvalCallback, Watch, on_eval
 
 from .checks import INT32_MAX, choice, fill, flag, integer, real
@@ -73,10 +74,14 @@ cdef class ContextParams:
                 "yarn_orig_ctx": 0, "type_k": self.c.type_k, "type_v": self.c.type_v, "embeddings": False,
                 "offload_kqv": self.c.offload_kqv, "no_perf": self.c.no_perf, "op_offload": self.c.op_offload,
                 "swa_full": self.c.swa_full, "kv_unified": self.c.kv_unified, "poll": 50,
-                "eval_callback": None, "eval_filter": None,
+                "eval_callback": None, "eval_filter": None, "ctx_other": None,
             },
             params, "Context",
         )  # fmt: skip
+        other = given["ctx_other"]
+        if other is not None and not isinstance(other, ContextHandle):
+            raise TypeError(f"ctx_other must be a Context, not {type(other).__name__}")
+        self.other = other
         self.c.embeddings = flag("embeddings", given["embeddings"])
         self.c.n_ctx = 0 if given["n_ctx"] is None else integer("n_ctx", given["n_ctx"], 1, INT32_MAX)
         self.c.n_batch = integer("n_batch", given["n_batch"], 1, INT32_MAX)

@@ -120,8 +120,16 @@ def write_gemma4(
 ) -> Path:
     """Write a gemma4 model of two layers: one sees ``n_swa`` tokens back, the other all."""
     vocab = spm() if vocab is None else vocab
-    model = _begin_gemma4(
-        path, "gemma4", vocab, seed, metadata, n_ctx_train, n_embd, n_head, n_head_kv, head_dim, n_ff, n_swa
+    model = ModelWriter(path, "gemma4", vocab=vocab, seed=seed, metadata=metadata)
+    _add_gemma4_sizes(
+        model,
+        n_ctx_train=n_ctx_train,
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        n_ff=n_ff,
+        n_swa=n_swa,
     )
     model.gguf.add_embedding_length_per_layer_input(0)
     model.linear("token_embd.weight", vocab.n_tokens, n_embd)
@@ -132,7 +140,7 @@ def write_gemma4(
         model.linear(f"{block}.attn_k.weight", n_head_kv * head_dim, n_embd)
         model.linear(f"{block}.attn_v.weight", n_head_kv * head_dim, n_embd)
         model.norm(f"{block}.attn_k_norm.weight", head_dim)
-        _add_gemma4_block(model, block, n_embd, n_head, head_dim, n_ff)
+        _add_gemma4_block(model, block, n_embd=n_embd, n_head=n_head, head_dim=head_dim, n_ff=n_ff)
     return model.write()
 
 
@@ -156,8 +164,16 @@ def write_gemma4_assistant(
     ``n_embd_out`` is the width of the model that it drafts for; the other parameters are its own.
     """
     vocab = spm() if vocab is None else vocab
-    model = _begin_gemma4(
-        path, "gemma4-assistant", vocab, seed, metadata, n_ctx_train, n_embd, n_head, n_head_kv, head_dim, n_ff, n_swa
+    model = ModelWriter(path, "gemma4-assistant", vocab=vocab, seed=seed, metadata=metadata)
+    _add_gemma4_sizes(
+        model,
+        n_ctx_train=n_ctx_train,
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        n_ff=n_ff,
+        n_swa=n_swa,
     )
     model.gguf.add_nextn_predict_layers(2)
     model.gguf.add_embedding_length_out(n_embd_out)
@@ -167,16 +183,13 @@ def write_gemma4_assistant(
     model.linear("nextn.post_projection.weight", n_embd_out, n_embd)
     model.tensor("rope_freqs.weight", np.ones(head_dim // 2, np.float32))
     for layer in range(2):
-        _add_gemma4_block(model, f"blk.{layer}", n_embd, n_head, head_dim, n_ff)
+        _add_gemma4_block(model, f"blk.{layer}", n_embd=n_embd, n_head=n_head, head_dim=head_dim, n_ff=n_ff)
     return model.write()
 
 
-def _begin_gemma4(
-    path: str | os.PathLike[str],
-    arch: str,
-    vocab: Vocabulary,
-    seed: int,
-    metadata: Mapping[str, MetadataValue] | None,
+def _add_gemma4_sizes(
+    model: ModelWriter,
+    *,
     n_ctx_train: int,
     n_embd: int,
     n_head: int,
@@ -184,8 +197,7 @@ def _begin_gemma4(
     head_dim: int,
     n_ff: int,
     n_swa: int,
-) -> ModelWriter:
-    model = ModelWriter(path, arch, vocab=vocab, seed=seed, metadata=metadata)
+) -> None:
     gguf = model.gguf
     gguf.add_context_length(n_ctx_train)
     gguf.add_embedding_length(n_embd)
@@ -199,10 +211,9 @@ def _begin_gemma4(
     gguf.add_layer_norm_rms_eps(1e-6)
     gguf.add_sliding_window(n_swa)
     gguf.add_sliding_window_pattern([True, False])
-    return model
 
 
-def _add_gemma4_block(model: ModelWriter, block: str, n_embd: int, n_head: int, head_dim: int, n_ff: int) -> None:
+def _add_gemma4_block(model: ModelWriter, block: str, *, n_embd: int, n_head: int, head_dim: int, n_ff: int) -> None:
     model.norm(f"{block}.attn_norm.weight", n_embd)
     model.linear(f"{block}.attn_q.weight", n_head * head_dim, n_embd)
     model.linear(f"{block}.attn_output.weight", n_embd, n_head * head_dim)

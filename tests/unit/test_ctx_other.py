@@ -16,7 +16,7 @@ from support.mtp_models import write_gemma4, write_gemma4_assistant, write_qwen3
 import llama_cy
 
 N_EMBD, HEAD_DIM = 64, 16
-EXACT = {"n_ctx": 256, "type_k": "f32", "type_v": "f32", "flash_attn_type": "disabled", "n_threads": 1}
+EXACT: Any = {"n_ctx": 256, "type_k": "f32", "type_v": "f32", "flash_attn_type": "disabled", "n_threads": 1}
 PROMPT = [5, 17, 300, 2, 9]
 
 
@@ -56,15 +56,17 @@ def test_attends_to_the_other_memory(target: llama_cy.Model, assistant: llama_cy
         seen[tensor.name] = np.array(tensor.data)
 
     names = ["Kcur_pos-0", "Kcur_pos-1", "Vcur_normed-0", "Vcur_normed-1"]
-    with target.context(**EXACT, eval_callback=keep, eval_filter=names) as other:
-        with assistant.context(
+    with (
+        target.context(**EXACT, eval_callback=keep, eval_filter=names) as other,
+        assistant.context(
             ctx_type="mtp", ctx_other=other, n_threads=1, eval_callback=keep, eval_filter=["Qcur_pos-*", "kqv_out-*"]
-        ) as context:
-            other.decode(PROMPT)
-            keys = dict(seen)
-            assert (context.n_ctx, context.n_seq_max) == (other.n_ctx, other.n_seq_max)
-            draft(context, 7, STATE, len(PROMPT))
-            assert context.memory.seq_pos_max(0) == other.memory.seq_pos_max(0) == len(PROMPT) - 1
+        ) as context,
+    ):
+        other.decode(PROMPT)
+        keys = dict(seen)
+        assert (context.n_ctx, context.n_seq_max) == (other.n_ctx, other.n_seq_max)
+        draft(context, 7, STATE, len(PROMPT))
+        assert context.memory.seq_pos_max(0) == other.memory.seq_pos_max(0) == len(PROMPT) - 1
     for layer in (0, 1):
         q = seen[f"Qcur_pos-{layer}"].reshape(4, HEAD_DIM)
         k = keys[f"Kcur_pos-{layer}"].reshape(len(PROMPT), 2, HEAD_DIM)
@@ -190,6 +192,9 @@ class TestRefused:
             pytest.raises(llama_cy.ContextError, match="lay"),
         ):
             assistant.context(ctx_type="mtp", ctx_other=other)
-        with llama_cy.Model(write_qwen35(folder / "qwen35.gguf")) as foreign, foreign.context(**EXACT) as other:
-            with pytest.raises(llama_cy.ContextError, match="gemma4-assistant and qwen35"):
-                assistant.context(ctx_type="mtp", ctx_other=other)
+        with (
+            llama_cy.Model(write_qwen35(folder / "qwen35.gguf")) as foreign,
+            foreign.context(**EXACT) as other,
+            pytest.raises(llama_cy.ContextError, match="gemma4-assistant and qwen35"),
+        ):
+            assistant.context(ctx_type="mtp", ctx_other=other)

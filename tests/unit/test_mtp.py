@@ -17,7 +17,7 @@ from support.mtp_models import write_qwen35
 import llama_cy
 
 N_EMBD = 64
-EXACT = {"n_ctx": 64, "type_k": "f32", "type_v": "f32", "n_threads": 1}
+EXACT: Any = {"n_ctx": 64, "type_k": "f32", "type_v": "f32", "n_threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def context(model: llama_cy.Model) -> Iterator[llama_cy.Context]:
 def process(context: llama_cy.Context, tokens: list[int], states: Any, start: int = 0) -> Any:
     """Return the logits of each token with the state before it."""
     batch = llama_cy.BatchExt(context)
-    for i, (token, state) in enumerate(zip(tokens, states)):
+    for i, (token, state) in enumerate(zip(tokens, states, strict=True)):
         batch.set_pos(batch.add_token(0, token), start + i)
         batch.set_embd_token(i, state)
         batch.set_output_logits(i, True)

@@ -16,6 +16,7 @@ from llama cimport (
     llama_n_batch,
     llama_n_ctx,
     llama_n_ctx_seq,
+    llama_n_rs_seq,
     llama_n_seq_max,
     llama_n_ubatch,
     llama_perf_context,
@@ -92,6 +93,9 @@ cdef class Context(Outputs):
         Tokens of one step of its computation at most. Wraps ``llama_n_ubatch``.
     n_seq_max : int
         Sequences that fit into memory at once. Wraps ``llama_n_seq_max``.
+    n_rs_seq : int
+        Tokens at the end of a sequence that ``memory.seq_rm`` can take back from a recurrent state; 0 where the
+        architecture has none or can't. Wraps ``llama_n_rs_seq``.
 
     Raises
     ------
@@ -143,6 +147,7 @@ cdef class Context(Outputs):
         self.n_batch = llama_n_batch(self.ptr)
         self.n_ubatch = llama_n_ubatch(self.ptr)
         self.n_seq_max = llama_n_seq_max(self.ptr)
+        self.n_rs_seq = llama_n_rs_seq(self.ptr)
         self.unified = settings.c.kv_unified
         facts = sorted(item for item in metadata.items() if not item[0].startswith("split."))
         self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full} {facts}"

@@ -27,6 +27,7 @@ cdef class Decoder(ContextHandle):
     cdef readonly int n_batch
     cdef readonly int n_ubatch
     cdef readonly int n_seq_max
+    cdef readonly int n_rs_seq
     # Attention keeps an entry for each token; a recurrent state has no such limit.
     cdef bint bounded
     cdef bint unified

@@ -76,7 +76,8 @@ def try_in_child(path: str | list[str], params: dict[str, Any]) -> None:
     try:
         child = subprocess.run(
             command, input=json.dumps(order), capture_output=True, text=True, errors="replace", timeout=seconds,
-            env=environ | NO_DEVICES | {"GGML_NO_BACKTRACE": "1", "PYTHONIOENCODING": "utf-8", INSIDE: "1"}, check=False,
+            check=False,
+            env=environ | NO_DEVICES | {"GGML_NO_BACKTRACE": "1", "PYTHONIOENCODING": "utf-8", INSIDE: "1"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise _failure(path, f"a child process that loads it was not done after {seconds:.0f} s") from None

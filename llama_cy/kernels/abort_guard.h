@@ -28,6 +28,10 @@ inline void pop_guard() {
     guards >>= 2;
 }
 
+inline bool has_guard() {
+    return guards != GUARD_NONE;
+}
+
 // A backend computes on threads that would wait for the one that left, so its asserts can't be unwound from a decode.
 inline bool is_of_a_backend(const char * message) {
     const char * end = std::strchr(message, ':');

@@ -5,3 +5,4 @@ cdef enum Scope:
 
 cdef void guard(int scope) noexcept nogil
 cdef void unguard() noexcept nogil
+cdef bint guarded() noexcept nogil

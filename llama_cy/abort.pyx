@@ -15,6 +15,7 @@ import_llama_cy()
 cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
     void push_guard(int scope)
     void pop_guard()
+    bint has_guard()
     ctypedef void (*dump_function)() noexcept
     dump_function dump_tracebacks
     void on_abort(const char * message) noexcept
@@ -31,6 +32,11 @@ cdef void guard(int scope) noexcept nogil:
 
 cdef void unguard() noexcept nogil:
     pop_guard()
+
+
+cdef bint guarded() noexcept nogil:
+    """Whether code of ours waits in this thread for what it called."""
+    return has_guard()
 
 
 cdef void dump() noexcept with gil:

@@ -35,7 +35,7 @@ import numpy as np
 from . import log
 from .adapter_check import check_adapter
 from .checks import each, real
-from .errors import ClosedError
+from .errors import ClosedError, LlamaError
 from .gguf_file import gguf_bytes
 from .gguf_header import load_failure
 from .loading import readable
@@ -333,6 +333,7 @@ def set_adapters(Context context not None, adapters):
     cdef vector[float] scales
     context.alive()
     pairs = pairs_of(adapters)
+    cdef int code
     handles = []
     context.enter()
     try:
@@ -345,7 +346,9 @@ def set_adapters(Context context not None, adapters):
         # A device may still compute with the ones of before.
         with nogil:
             llama_synchronize(context.ptr)
-            llama_set_adapters_lora(context.ptr, ptrs.data(), ptrs.size(), scales.data())
+            code = llama_set_adapters_lora(context.ptr, ptrs.data(), ptrs.size(), scales.data())
+        if code != 0:
+            raise LlamaError("the adapters could not be set", code=code)
         context.epoch += 1
         context.adapters = (pairs, handles)
     finally:

@@ -23,9 +23,7 @@ from llama cimport (
 from llama_cy.context cimport Context
 from llama_cy.context_handle cimport Attachment
 from llama_cy.sampler_chain cimport SamplerChain
-from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, token_picker
-
-import sys
+from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, tell_failure, token_picker
 
 from . import log
 from .errors import ContextError, LlamaError
@@ -54,8 +52,8 @@ cdef class ChainAttachment(Attachment):
             (<SamplerChain> chain).user = NULL
             try:
                 renew(chain)
-            except BaseException:
-                sys.unraisablehook(sys.exc_info())
+            except BaseException as error:
+                tell_failure(error, self)
 
 
 cdef int renew(SamplerChain chain) except -1:

@@ -28,6 +28,7 @@ from llama_cy.context cimport Context
 from llama_cy.handle cimport ModelHandle
 from llama_cy.model cimport Model
 from llama_cy.sampler cimport Sampler
+from llama_cy.sampler_handle cimport tell_failure, tell_kept
 from llama_cy.vocab cimport Vocab
 
 import_llama_cy()
@@ -51,11 +52,17 @@ cdef class Lease:
             self.context.shown = NULL
             self.context.encoded = False
             self.context.shift_deferred = self.context.copy_deferred = self.context.bounded
+            try:
+                self.context.resume()
+            except BaseException as error:
+                # What a callback raised while C computed.
+                tell_failure(error, self.context)
             self.context.leave()
         if self.sampler is not None:
             # Nobody knows what it accepted meanwhile, or what was added.
             self.sampler.picker.plan.distrust(b"the sampler was lent to C")
             self.sampler.leave()
+            tell_kept(self.sampler)
         self.held = self.context = self.sampler = None
 
 

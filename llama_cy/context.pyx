@@ -16,6 +16,7 @@ from llama cimport (
     llama_n_batch,
     llama_n_ctx,
     llama_n_ctx_seq,
+    llama_n_rs_seq,
     llama_n_seq_max,
     llama_n_ubatch,
     llama_perf_context,
@@ -32,6 +33,7 @@ from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport enter_native, generation, leave_native
 from llama_cy.model cimport Model
 from llama_cy.outputs cimport Outputs
+from llama_cy.sharing cimport share
 from llama_cy.threadpool cimport Threadpool
 
 from . import log
@@ -72,6 +74,10 @@ cdef class Context(Outputs):
     eval_filter : str, iterable of str, or callable, optional
         The names of the tensors to call it with, as in ``"ffn_out-*"``, or a function of a :class:`Tensor` without data
         that says whether to; by default it is called with all.
+    ctx_other : Context, optional
+        Of a gemma4-assistant: the gemma4 context that it drafts for, whose memory it attends to and whose sizes and types
+        it has. Its memory must be empty then. Neither computes
+        while the other does, and this one is closed with that one. Wants ``ctx_type="mtp"``.
     **params
         The other members of ``llama_context_params``, under their names; enums also by name, as in
         ``type_k="q8_0", pooling_type="mean"``.
@@ -92,6 +98,9 @@ cdef class Context(Outputs):
         Tokens of one step of its computation at most. Wraps ``llama_n_ubatch``.
     n_seq_max : int
         Sequences that fit into memory at once. Wraps ``llama_n_seq_max``.
+    n_rs_seq : int
+        Tokens at the end of a sequence that ``memory.seq_rm`` can take back from a recurrent state; 0 where the
+        architecture has none or can't. Wraps ``llama_n_rs_seq``.
 
     Raises
     ------
@@ -115,6 +124,7 @@ cdef class Context(Outputs):
         if handle.generation != generation() and llama_supports_gpu_offload():
             raise BackendError("the model was loaded before this process was forked, which a GPU does not survive; load it here")
         metadata = model.metadata
+        share(settings, handle, metadata.get("general.architecture", ""), params, model.vocab.n_tokens)
         settings.fit(weights, metadata, handle.offloaded)
         cdef llama_context * ptr
         self.model = model
@@ -125,6 +135,8 @@ cdef class Context(Outputs):
         self.watch = settings.watch
         if self.watch is not None:
             self.watch.join(&self.cancelled)
+        if settings.other is not None:
+            settings.other.enter()
         log.begin()
         enter_native()
         try:
@@ -132,9 +144,13 @@ cdef class Context(Outputs):
                 ptr = llama_init_from_model(weights, settings.c)
         finally:
             leave_native()
+            if settings.other is not None:
+                settings.other.leave()
         if ptr is NULL:
             raise ContextError("cannot create a context", log=log.tail())
         self.own(ptr, handle)
+        self.params = settings.c
+        self.join(settings.other)
         log.flush()
         self.mem = llama_get_memory(self.ptr)
         self.n_vocab = self.own_vocab.n_tokens
@@ -143,6 +159,7 @@ cdef class Context(Outputs):
         self.n_batch = llama_n_batch(self.ptr)
         self.n_ubatch = llama_n_ubatch(self.ptr)
         self.n_seq_max = llama_n_seq_max(self.ptr)
+        self.n_rs_seq = llama_n_rs_seq(self.ptr)
         self.unified = settings.c.kv_unified
         facts = sorted(item for item in metadata.items() if not item[0].startswith("split."))
         self.signature = f"{settings.c.type_k} {settings.c.type_v} {self.unified} {settings.c.swa_full} {facts}"

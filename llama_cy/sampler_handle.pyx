@@ -1,6 +1,7 @@
 """A native sampler: owned, used by one thread at a time, with what goes wrong in it as exceptions."""
 
 cimport cython
+from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.stdint cimport int32_t, uint32_t
 from libcpp cimport bool
 from libcpp.string cimport string
@@ -16,11 +17,10 @@ from llama cimport (
     llama_token,
 )
 
-from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
+from llama_cy.abort cimport GUARD_GRAPH, guard, guarded, unguard
 from llama_cy.context cimport Context
 from llama_cy.lifetime cimport SAMPLER, born, died
 
-import sys
 from threading import get_ident
 
 import numpy as np
@@ -52,8 +52,18 @@ cdef int n_failures = 0
 cdef void keep_failure(object error):
     """Keep the first exception of this thread until C has come back."""
     global n_failures
+    if not guarded():
+        # A thread of C's: nobody there could raise it.
+        tell_failure(error, None)
+        return
     failures.setdefault(get_ident(), error)
     n_failures = len(failures)
+
+
+cdef void tell_failure(object error, object where) noexcept:
+    """Hand an exception to ``sys.unraisablehook``."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(where)
 
 
 cdef bint has_failed():
@@ -68,6 +78,16 @@ cdef int raise_failure() except -1:
     if error is not None:
         raise error
     return 0
+
+
+cdef void tell_kept(object where) noexcept:
+    """Hand what is kept of this thread to ``sys.unraisablehook``: nobody is left to raise it."""
+    if not has_failed():
+        return
+    try:
+        raise_failure()
+    except BaseException as error:
+        tell_failure(error, where)
 
 
 def sample_attached(sampler, context, row):
@@ -133,12 +153,8 @@ cdef class SamplerHandle:
             raise ContextBusyError("a context samples with the chain; set_sampler(seq_id, None) gives it back")
         if self.busy:
             raise ContextBusyError("the sampler is in use by another thread")
-        if n_failures and has_failed():
-            # C code that borrowed a sampler did not look.
-            try:
-                raise_failure()
-            except BaseException:
-                sys.unraisablehook(sys.exc_info())
+        # C code that called a sampler did not look.
+        tell_kept(self)
         self.busy = True
         self.uses += 1
         guard(GUARD_GRAPH)

@@ -27,6 +27,8 @@ SECONDS_PER_GIB = 30.0
 MEMORY = 8 * 2**30
 # A driver reserves more addresses than the child may have, and a file is as bad on any device.
 NO_DEVICES = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"), "")
+# In the environment of the child, which tries no other model.
+INSIDE = "LLAMA_CY_TRIAL"
 # Status of a child that could not load it, and lives.
 REFUSED = 3
 TEXT = "Hello, world! 1234\n\tIt's naïve: 日本語 🙂 <|end|></s>"
@@ -60,12 +62,22 @@ def try_in_child(path: str | list[str], params: dict[str, Any]) -> None:
     size = _size(path)
     order = {"path": path, "params": params, "memory": MEMORY + 3 * size}
     seconds = SECONDS + SECONDS_PER_GIB * size / 2**30
-    command = [os.fsdecode(multiprocessing.spawn.get_executable()), "-c", BOOTSTRAP, json.dumps(sys.path)]
+    executable = os.fsdecode(multiprocessing.spawn.get_executable() or "")
+    # A packed program would start itself, and so on.
+    own = bool(getattr(sys, "frozen", False)) and executable == sys.executable
+    if not executable or own or INSIDE in os.environ:
+        raise _failure(
+            path,
+            f"{executable or 'nothing'} is no Python that a child process could try it in; "
+            "multiprocessing.set_executable(path) names one that has llama_cy",
+        )
+    command = [executable, "-c", BOOTSTRAP, json.dumps(sys.path)]
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONFAULTHANDLER"}
     try:
         child = subprocess.run(
             command, input=json.dumps(order), capture_output=True, text=True, errors="replace", timeout=seconds,
-            env=environ | NO_DEVICES | {"GGML_NO_BACKTRACE": "1", "PYTHONIOENCODING": "utf-8"}, check=False,
+            check=False,
+            env=environ | NO_DEVICES | {"GGML_NO_BACKTRACE": "1", "PYTHONIOENCODING": "utf-8", INSIDE: "1"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise _failure(path, f"a child process that loads it was not done after {seconds:.0f} s") from None

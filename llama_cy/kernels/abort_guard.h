@@ -32,6 +32,10 @@ inline bool can_unwind() {
     return (guards & 3) != GUARD_NONE;
 }
 
+inline bool has_guard() {
+    return guards != GUARD_NONE;
+}
+
 // A backend computes on threads that would wait for the one that left, so its asserts can't be unwound from a decode.
 inline bool is_of_a_backend(const char * message) {
     const char * end = std::strchr(message, ':');

@@ -139,7 +139,7 @@ MAKERS = (
 )
 WORKS = {
     "Model": {"path", "vocab_only"},
-    "Context": {"model", "n_batch", "n_ctx", "n_ctx_seq", "n_seq_max", "n_ubatch", "n_vocab"},
+    "Context": {"model", "n_batch", "n_ctx", "n_ctx_seq", "n_rs_seq", "n_seq_max", "n_ubatch", "n_vocab"},
     "Memory": set(),
     "State": set(),
     "LoraAdapter": {"model", "path"},

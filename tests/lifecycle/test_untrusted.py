@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing.spawn
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,31 @@ def test_the_end_of_the_child(tiny_path: Path, monkeypatch: pytest.MonkeyPatch, 
     ) as caught:
         llama_cy.Model(tiny_path, trusted=False)
     assert caught.value.filename == str(tiny_path)
+
+
+@pytest.mark.parametrize("where", ["packed", "embedded", "within a trial"])
+def test_a_program_that_is_no_python_is_not_started(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    started = tmp_path / "started"
+    monkeypatch.setattr(trial, "BOOTSTRAP", f"open({str(started)!r}, 'w')")
+    if where == "packed":
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    elif where == "embedded":
+        monkeypatch.setattr(multiprocessing.spawn, "get_executable", lambda: None)
+    else:
+        monkeypatch.setenv(trial.INSIDE, "1")
+    with pytest.raises(llama_cy.ModelLoadError, match=r"is no Python .* multiprocessing.set_executable"):
+        llama_cy.Model(tiny_path, trusted=False)
+    assert not started.exists()
+
+
+def test_a_packed_program_names_a_python(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = sys.executable
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "program"))
+    monkeypatch.setattr(multiprocessing.spawn, "get_executable", lambda: python)
+    llama_cy.Model(tiny_path, trusted=False).close()
 
 
 def test_a_child_that_hangs(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

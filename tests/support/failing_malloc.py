@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["ARM", "build_failing_malloc"]
 
-# Source for the child: `arm(n)` fails the n-th allocation from then on, `disarm()` tells how many there were and whether one
+# For the child: `arm(n)` fails the n-th allocation from then on, `disarm()` tells how many there were and whether one
 # failed, and `alive()` how many of our own blocks that were made in between are still there.
 ARM = """
 import ctypes

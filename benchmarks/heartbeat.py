@@ -21,7 +21,6 @@ import llama_cy
 from .models import model_path
 
 PAUSE = 0.001
-LIMIT_MS = 5.0
 
 
 class Heart:
@@ -55,7 +54,7 @@ def works(folder: Path) -> dict[str, Callable[[], Any]]:
     model = llama_cy.Model(path, n_gpu_layers=0)
     context = model.context(n_ctx=4096, n_threads=1)
     prompt = list(range(300, 2300))
-    text = "once upon a time " * 20_000
+    text = "once upon a time " * 2_000
     ids = model.vocab.tokenize(text)
     states = model.context(n_ctx=4096, n_threads=1)
     states.decode(prompt)
@@ -71,11 +70,15 @@ def works(folder: Path) -> dict[str, Callable[[], Any]]:
         for _ in context.stream(prompt[:16], usual, max_tokens=300, ignore_eog=True):
             pass
 
+    def read_a_prompt() -> None:
+        context.memory.clear()
+        context.decode(prompt)
+
     return {
         "nothing": lambda: time.sleep(1.0),
         "load": lambda: llama_cy.Model(path, n_gpu_layers=0).close(),
         "context": lambda: model.context(n_ctx=2**16, n_threads=1).close(),
-        "prompt": lambda: (context.memory.clear(), context.decode(prompt)),
+        "prompt": read_a_prompt,
         "generate": ids_of_a_loop,
         "stream": text_of_a_stream,
         "complete": lambda: context.complete(prompt[:16], usual, max_tokens=300, ignore_eog=True),
@@ -92,10 +95,8 @@ def works(folder: Path) -> dict[str, Callable[[], Any]]:
 
 
 def main(rounds: int = 5) -> None:
-    """Print, for each work, the longest and the usual wait of the heartbeat in milliseconds."""
-    print(
-        f"{'work':12} {'seconds':>8} {'beats':>6} {'median':>7} {'longest':>8}  (ms late; at most {LIMIT_MS:g} is wanted)"
-    )
+    """Print for each work by how many milliseconds the heartbeat was late, as a rule and at most."""
+    print(f"{'work':12} {'seconds':>8} {'beats':>6} {'median':>7} {'longest':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for name, work in works(Path(folder)).items():
             work()

@@ -5,6 +5,7 @@ from libcpp.vector cimport vector
 from llama cimport (
     import_llama_cy,
     llama_memory_seq_pos_max,
+    llama_state_get_size,
     llama_state_load_file,
     llama_state_save_file,
     llama_state_seq_load_file,
@@ -40,8 +41,7 @@ def save_session(State state not None, path, tokens, seq_id):
     cdef vector[llama_token] ids
     cdef bytes name
     cdef const char * c_name
-    cdef bint written
-    cdef size_t size
+    cdef size_t size, head = HEAD.size
     context.alive()
     if tokens is not None:
         context.own_vocab.collect(tokens, ids)
@@ -50,17 +50,20 @@ def save_session(State state not None, path, tokens, seq_id):
     try:
         state.check_still()
         if tokens is None and state.known_tokens(seq):
-            ids = context.history
+            ids.assign(context.history.begin(), context.history.end())
         with whole_file(path) as part:
             name = os.fsencode(part)
             c_name = name
             log.begin()
             with nogil:
                 if seq < 0:
-                    written = llama_state_save_file(context.ptr, c_name, ids.data(), ids.size())
+                    # It does not notice where what it wrote last finds no room.
+                    size = head + ids.size() * sizeof(llama_token) + llama_state_get_size(context.ptr)
+                    if not llama_state_save_file(context.ptr, c_name, ids.data(), ids.size()):
+                        size = 0
                 else:
                     size = llama_state_seq_save_file(context.ptr, c_name, seq, ids.data(), ids.size())
-            if not (written if seq < 0 else size == <size_t> os.path.getsize(part)):
+            if size == 0 or size != <size_t> os.path.getsize(part):
                 raise StateError("llama.cpp could not write the state", log=log.tail())
     finally:
         context.leave()

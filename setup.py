@@ -40,7 +40,7 @@ MODULES = (
     "prefix", "outputs", "context", "rows", "memory", "state", "sampler_handle", "sampler", "sampler_grammar",
     "sampler_custom", "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream",
     "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
-    "library", "snapshot", "session", "training", "user_model", "quantize", "activations",
+    "library", "snapshot", "session", "training", "user_model", "quantize", "activations", "sharing",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -59,6 +59,7 @@ class Context(Outputs):
         kv_unified: bool = ...,
         eval_callback: Callable[[Tensor], object] | None = None,
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
+        ctx_other: Context | None = None,
     ) -> Self: ...
     @property
     def adapters(self) -> dict[LoraAdapter, float]: ...

@@ -33,6 +33,7 @@ from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport enter_native, generation, leave_native
 from llama_cy.model cimport Model
 from llama_cy.outputs cimport Outputs
+from llama_cy.sharing cimport share
 from llama_cy.threadpool cimport Threadpool
 
 from . import log
@@ -73,6 +74,10 @@ cdef class Context(Outputs):
     eval_filter : str, iterable of str, or callable, optional
         The names of the tensors to call it with, as in ``"ffn_out-*"``, or a function of a :class:`Tensor` without data
         that says whether to; by default it is called with all.
+    ctx_other : Context, optional
+        Of a gemma4-assistant: the gemma4 context that it drafts for, whose memory it attends to and whose sizes and types
+        it has. Its memory must be empty then. Neither computes
+        while the other does, and this one is closed with that one. Wants ``ctx_type="mtp"``.
     **params
         The other members of ``llama_context_params``, under their names; enums also by name, as in
         ``type_k="q8_0", pooling_type="mean"``.
@@ -119,6 +124,7 @@ cdef class Context(Outputs):
         if handle.generation != generation() and llama_supports_gpu_offload():
             raise BackendError("the model was loaded before this process was forked, which a GPU does not survive; load it here")
         metadata = model.metadata
+        share(settings, handle, metadata.get("general.architecture", ""), params, model.vocab.n_tokens)
         settings.fit(weights, metadata, handle.offloaded)
         cdef llama_context * ptr
         self.model = model
@@ -129,6 +135,8 @@ cdef class Context(Outputs):
         self.watch = settings.watch
         if self.watch is not None:
             self.watch.join(&self.cancelled)
+        if settings.other is not None:
+            settings.other.enter()
         log.begin()
         enter_native()
         try:
@@ -136,9 +144,13 @@ cdef class Context(Outputs):
                 ptr = llama_init_from_model(weights, settings.c)
         finally:
             leave_native()
+            if settings.other is not None:
+                settings.other.leave()
         if ptr is NULL:
             raise ContextError("cannot create a context", log=log.tail())
         self.own(ptr, handle)
+        self.params = settings.c
+        self.join(settings.other)
         log.flush()
         self.mem = llama_get_memory(self.ptr)
         self.n_vocab = self.own_vocab.n_tokens

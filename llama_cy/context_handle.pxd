@@ -59,6 +59,9 @@ cdef class ContextHandle:
     cdef dict on_device
     # Tells its own snapshots from those of others.
     cdef object mark
+    # The context whose memory it shares, and those that share its own.
+    cdef ContextHandle other
+    cdef object drafts
     cdef object __weakref__
 
     cdef int own(self, llama_context * ptr, ModelHandle handle) except -1
@@ -70,6 +73,8 @@ cdef class ContextHandle:
     cdef bint forked(self) noexcept
     cdef void leave(self) noexcept
     cdef int retire(self) except -1
+    cdef int join(self, ContextHandle other) except -1
+    cdef int check_own_memory(self) except -1
     cdef int check_exports(self, str action) except -1
     cdef void release(self) noexcept
     cdef bint stopped(self) noexcept nogil

@@ -23,6 +23,7 @@ from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died, g
 from llama_cy.threadpool cimport Threadpool
 
 import time
+import weakref
 
 from .checks import integer
 from .errors import ClosedError, ContextBusyError, ContextError
@@ -56,6 +57,14 @@ cdef class ContextHandle:
         self.generation = generation()
         born(CONTEXT)
         close_at_exit(self, 0)
+        return 0
+
+    cdef int join(self, ContextHandle other) except -1:
+        """Share the memory of another context, which must not go before this one."""
+        self.other = other
+        if other is not None:
+            other.drafts = weakref.WeakSet() if other.drafts is None else other.drafts
+            other.drafts.add(self)
         return 0
 
     cdef llama_context * alive(self) except NULL:
@@ -111,6 +120,9 @@ cdef class ContextHandle:
             raise ContextBusyError("the context is in use by another thread")
         if self.broken:
             raise ContextError("llama.cpp threw in a computation of this context; it can only be closed")
+        if self.other is not None:
+            # Nobody may change the keys and values that this one computes with.
+            self.other.enter()
         self.busy = True
         guard(GUARD_GRAPH)
         return 0
@@ -123,6 +135,14 @@ cdef class ContextHandle:
                 if pool is not self.pool and pool is not self.pool_batch:
                     (<Threadpool> pool).user = None
             self.retired = None
+        if self.other is not None:
+            self.other.leave()
+
+    cdef int check_own_memory(self) except -1:
+        """Refuse what needs a memory that no other context owns."""
+        if self.other is not None:
+            raise ContextError("the memory is that of ctx_other: use it there")
+        return 0
 
     cdef void release(self) noexcept:
         cdef llama_context * ptr = self.ptr
@@ -166,12 +186,16 @@ cdef class ContextHandle:
         deadline = time.monotonic() + 2
         while self.busy and self.generation == generation() and time.monotonic() < deadline:
             time.sleep(0.001)
+        for one in list(self.drafts or ()):
+            one._close_at_exit()
         # Nothing reads a view any more, and a GPU's teardown would abort on a context that is left.
         if not self.busy:
             self.release()
 
     def close(self):
         """Free the memory at once; may be called again. Wraps ``llama_free``.
+
+        A context that shares it (``ctx_other``) is closed first.
 
         Raises
         ------
@@ -185,6 +209,8 @@ cdef class ContextHandle:
         if self.generation != generation():
             self.release()
             return
+        for one in list(self.drafts or ()):
+            one.close()
         self.broken = False
         self.enter_unsettled()
         try:
@@ -192,6 +218,7 @@ cdef class ContextHandle:
             self.release()
         finally:
             self.leave()
+        self.other = None
 
     @property
     def vocab(self):

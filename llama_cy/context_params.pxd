@@ -1,5 +1,6 @@
 from llama cimport llama_context_params, llama_model
 
+from llama_cy.context_handle cimport ContextHandle
 from llama_cy.eval_callback cimport Watch
 
 
@@ -9,6 +10,8 @@ cdef class ContextParams:
     cdef bint given_ubatch
     cdef bint given_flash_attn
     cdef Watch watch
+    # The context whose memory it shares.
+    cdef ContextHandle other
 
     cdef int look(self, object function, object chosen) except -1
     cdef int fit(self, llama_model * weights, dict metadata, bint offloaded) except -1

@@ -9,6 +9,7 @@ from ggml_backend cimport (
     ggml_backend_dev_memory,
 )
 from llama cimport (
+    LLAMA_CONTEXT_TYPE_MTP,
     LLAMA_FLASH_ATTN_TYPE_DISABLED,
     import_llama_cy,
     llama_attention_type,
@@ -25,10 +26,12 @@ from llama cimport (
     llama_model_n_head,
     llama_model_n_head_kv,
     llama_model_n_layer,
+    llama_model_n_layer_nextn,
     llama_pooling_type_t,
     llama_rope_scaling_type,
 )
 
+from llama_cy.context_handle cimport ContextHandle
 from llama_cy.eval_callback cimport EvalCallback, Watch, on_eval
 
 from .checks import INT32_MAX, choice, fill, flag, integer, real
@@ -71,10 +74,14 @@ cdef class ContextParams:
                 "yarn_orig_ctx": 0, "type_k": self.c.type_k, "type_v": self.c.type_v, "embeddings": False,
                 "offload_kqv": self.c.offload_kqv, "no_perf": self.c.no_perf, "op_offload": self.c.op_offload,
                 "swa_full": self.c.swa_full, "kv_unified": self.c.kv_unified, "poll": 50,
-                "eval_callback": None, "eval_filter": None,
+                "eval_callback": None, "eval_filter": None, "ctx_other": None,
             },
             params, "Context",
         )  # fmt: skip
+        other = given["ctx_other"]
+        if other is not None and not isinstance(other, ContextHandle):
+            raise TypeError(f"ctx_other must be a Context, not {type(other).__name__}")
+        self.other = other
         self.c.embeddings = flag("embeddings", given["embeddings"])
         self.c.n_ctx = 0 if given["n_ctx"] is None else integer("n_ctx", given["n_ctx"], 1, INT32_MAX)
         self.c.n_batch = integer("n_batch", given["n_batch"], 1, INT32_MAX)
@@ -188,6 +195,8 @@ cdef class ContextParams:
 
     cdef int check_sequences(self, llama_model * weights, dict metadata) except -1:
         """Refuse combinations whose graph llama.cpp can't build; it would assert."""
+        if self.c.ctx_type == LLAMA_CONTEXT_TYPE_MTP and llama_model_n_layer_nextn(weights) == 0:
+            raise ContextError("ctx_type='mtp' needs layers that predict further tokens, and the model has none")
         causal = metadata.get(f"{metadata.get('general.architecture')}.attention.causal") != "false"
         if not causal:
             # An encoder has no cache to unify, and llama.cpp would pool over it all the same.

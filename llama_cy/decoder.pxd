@@ -1,7 +1,7 @@
 from libc.stdint cimport uint64_t
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_batch, llama_batch_ext, llama_context, llama_memory_t, llama_pos, llama_process_type, llama_token
+from llama cimport llama_batch, llama_batch_ext, llama_context, llama_context_params, llama_memory_t, llama_pos, llama_process_type, llama_token
 
 from llama_cy.batch cimport Batch
 from llama_cy.batch_ext cimport BatchExt
@@ -20,6 +20,7 @@ cdef extern from "kernels/compute.h" namespace "llama_cy" nogil:
 cdef class Decoder(ContextHandle):
     cdef llama_memory_t mem
     cdef readonly object model
+    cdef llama_context_params params
     cdef str arch
     cdef readonly int n_vocab
     cdef readonly int n_ctx

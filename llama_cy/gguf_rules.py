@@ -250,6 +250,9 @@ def _check_rope(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Excep
 
 def _check_layers(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exception]) -> None:
     n_layer = _first(own, "block_count", 1)
+    if arch == "gemma4-assistant":
+        # All its layers predict further tokens, from keys and values of another model.
+        return
     for name, least in (("nextn_predict_layers", 1), ("attention.shared_kv_layers", 2)):
         number = _first(own, name)
         if number and number > n_layer - least:

@@ -8,6 +8,8 @@ cdef class ModelHandle:
     cdef object owner
     # Whether a GPU may have some of it.
     cdef bint offloaded
+    # What its file says under the name of its architecture.
+    cdef dict hyperparameters
     # Of the process that loaded it.
     cdef int generation
     cdef object __weakref__

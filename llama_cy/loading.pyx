@@ -269,7 +269,11 @@ cdef class LoadParams:
 
     cdef object look(self, file, str name, start):
         """Look at a file before llama.cpp does."""
-        return check_model(file, name, start=start, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
+        header = check_model(file, name, start=start, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
+        prefix = f"{header.values.get('general.architecture')}."
+        values = header.values | dict(self.given_overrides or {})
+        self.hyperparameters = {key[len(prefix):]: value for key, value in values.items() if key.startswith(prefix)}
+        return header
 
     cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
@@ -288,6 +292,7 @@ cdef class LoadParams:
             check_exit()
             raise load_failure(name)
         handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
+        handle.hyperparameters = self.hyperparameters
         log.flush()
         return handle
 

@@ -47,6 +47,7 @@ cdef class Memory:
         return 0
 
     cdef int change(self) except -1:
+        self.context.check_own_memory()
         self.enter()
         self.context.epoch += 1
         return 0

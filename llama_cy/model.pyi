@@ -128,6 +128,7 @@ class Model(ModelFacts):
         kv_unified: bool = ...,
         eval_callback: Callable[[Tensor], object] | None = None,
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
+        ctx_other: Context | None = None,
     ) -> Context: ...
     def load_adapter(self, source: _Path | BinaryIO | int) -> LoraAdapter: ...
     def embed(

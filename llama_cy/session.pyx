@@ -45,6 +45,7 @@ def save_session(State state not None, path, tokens, seq_id):
     context.alive()
     if tokens is not None:
         context.own_vocab.collect(tokens, ids)
+    context.check_own_memory()
     context.enter()
     try:
         state.check_still()
@@ -99,6 +100,7 @@ def load_session(State state not None, path, seq_id):
     context.alive()
     # One more than there are: llama.cpp takes a null pointer for a question.
     ids.resize(count_tokens(name, seq < 0) + 1)
+    context.check_own_memory()
     context.enter()
     try:
         context.check_exports("restore a state")

@@ -136,6 +136,7 @@ cdef class State:
         keep = flag("on_device", on_device)
         if seq < 0 and (flags or keep):
             raise ValueError(SEQ_NEEDED.format("in part" if flags else "on the device"))
+        context.check_own_memory()
         context.enter()
         try:
             self.check_still()
@@ -193,6 +194,7 @@ cdef class State:
                 )
         if snapshot.origin != self.origin(whole):
             raise StateError("the state comes from another model, or a context with other parameters")
+        context.check_own_memory()
         context.enter()
         try:
             context.check_exports("restore a state")

@@ -82,6 +82,7 @@ CONTEXT = {
     **dict.fromkeys(["embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified"], FLAG),
     "eval_callback": {"5": ("TypeError", "int"), "'print'": ("TypeError", "str")},
     "eval_filter": {"'l_out-0'": ("ValueError", "nothing to call")},
+    "ctx_other": {"5": ("TypeError", "int"), "'model'": ("TypeError", "str")},
 }
 MODEL = {
     "n_gpu_layers": INTEGER,

@@ -35,7 +35,7 @@ UNCHECKED = (
     ),
     Unchecked(
         "src/llama-sampler.cpp", "llama_token_data_array_partial_sort", "that logits are numbers: NaN has no order",
-        "llama_cy/kernels/sample.h:domain_error",
+        "llama_cy/kernels/row.h:domain_error",
     ),
     Unchecked("src/llama-batch.cpp", "llama_batch_allocr::init", "sequences below the limit", "llama_cy/batch.pyx:seq_ids"),
     Unchecked("src/llama-hparams.cpp", "llama_hparams::n_gqa", "that heads go into one another", "llama_cy/gguf_rules.py:RANGES"),

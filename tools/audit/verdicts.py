@@ -48,24 +48,34 @@ class Verdict:
 
 # In the order in which they are suggested.
 VERDICTS = (
-    # training, and what only other programs call
+    # training and quantizing, and what only other programs call
     Verdict(
-        "training", UNWRAPPED, "graphs for training, which nothing builds", ("llama_opt_init", "llama_opt_epoch"),
+        "training-shapes", UNREACHABLE, "types and shapes are asserted when the graph is built; what no trainable graph has is not in it",
+        ("ggml/src/ggml.c:ggml_build_backward_expand", "llama_cy/training.pyx:check_trainable"),
+        file=r"ggml-cpu/", function=r"opt_step|_back(_|$)|cross_entropy|count_equal",
+    ),
+    Verdict(
+        "training-graphs", CAUGHT, "an assert on the thread that trains is thrown; what can't be trained was refused before",
+        ("llama_cy/training.pyx:check_trainable", "llama_cy/context_handle.pyx:guard(GUARD_GRAPH)"), file=r"ggml\.c$|llama-context\.cpp",
         function=r"opt_|backward|_back(_|$)|ggml_(set_param|set_loss|graph_reset|build_backward)|adamw|sgd|cross_entropy|count_equal",
     ),
     Verdict(
-        "quantizing", UNWRAPPED, "the quantizer", ("llama_model_quantize",),
-        file=r"llama-quant\.cpp|ggml-quants\.c", function=r"^(?!dequantize)",
+        "quantizing", CAUGHT, "llama.cpp catches what it throws before its threads start, and an assert is thrown",
+        ("llama_cy/quantize.pyx:enter_native", "llama_cy/lifetime.pyx:guard(GUARD_CALL)"), file=r"llama-quant\.cpp",
     ),
-    Verdict("quantizing-chunks", UNWRAPPED, "the quantizer", ("ggml_quantize_chunk",), file=r"ggml\.c$", function=r"quantize_chunk"),
     Verdict(
-        "backend-sampling", UNWRAPPED, "sampling within the graph, for which a context is given samplers",
-        ("llama_set_sampler", "llama_get_sampled_token_ith"),
+        "quantizing-blocks", GUARDED, "rows that blocks don't divide, weights without a place in a lattice and missing importances were refused",
+        ("llama_cy/quantize.pyx:check_fixed", "llama_cy/quantize_plan.py:check_weights", "llama_cy/quantize_plan.py:check_plan"),
+        file=r"ggml-quants\.c|ggml\.c$", function=r"^(quantize|iq|make|best|ggml_quantize_chunk)",
+    ),
+    Verdict(
+        "backend-sampling", CAUGHT, "an assert on the thread that attaches a chain, decodes or reads what was sampled is thrown",
+        ("llama_cy/context_handle.pyx:guard(GUARD_GRAPH)", "llama_cy/backend_sampling.pyx:context.enter"),
         file=r"llama-(sampler|context|graph)\.cpp", function=r"backend|copy_tensor_async_rows|get_sampled_token|build_sampling|sampler_copy$|sampler_chain_copy",
     ),
     Verdict(
-        "gguf-writing", UNWRAPPED, "writing and reading of GGUF by llama.cpp for its callers",
-        ("gguf_set_val_str", "gguf_write_to_file", "gguf_get_val_u32", "gguf_init_from_buffer"),
+        "gguf-writing", CAUGHT, "an assert on the thread of a save, a quantization or a load from memory is thrown, and caught as what they throw",
+        ("llama_cy/lifetime.pyx:guard(GUARD_CALL)", "llama_cy/quantize.pyx:enter_native", "llama_cy/user_model.pyx:enter_native"),
         file=r"gguf\.cpp", function=r"gguf_(set|add|write|check_reserved|kv::cast|buffer_reader)|gguf_writer|gguf_get_val_(bool|f64|i16|i64|i8|u64|u8|data|i32)",
     ),
     Verdict(
@@ -134,7 +144,7 @@ VERDICTS = (
     ),
     Verdict(
         "sampler-inner", CAUGHT, "an assert on the calling thread is thrown; a row has candidates, and numbers for logits",
-        ("llama_cy/sampler.pyx:guard(GUARD_GRAPH)", "llama_cy/kernels/sample.h:domain_error"), file=r"llama-sampler\.cpp",
+        ("llama_cy/sampler_handle.pyx:guard(GUARD_GRAPH)", "llama_cy/kernels/row.h:domain_error"), file=r"llama-sampler\.cpp",
     ),
     Verdict(
         "grammar", CAUGHT, "what a grammar throws, and its asserts on the calling thread, are exceptions of the call",

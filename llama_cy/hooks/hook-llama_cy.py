@@ -18,5 +18,3 @@ binaries = [
     for path in _package.glob("_variants/*/_llama.*")
     if path.is_file()
 ]
-# Notebooks bring it; a packed program that wants it imports it itself.
-excludedimports = ["IPython"]

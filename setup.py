@@ -334,6 +334,11 @@ def main() -> None:
             group = [str(path) for path in libraries]
             if platform.startswith("linux"):
                 group = ["-Wl,--start-group", *group, "-Wl,--end-group"]
+                # What llama.cpp allocates goes by way of kernels/out_of_memory.h.
+                wrapped = ("malloc", "calloc", "realloc", "posix_memalign", "ggml_init", "ggml_hash_set_free",
+                           "ggml_gallocr_reserve_n", "ggml_gallocr_reserve_n_size")  # fmt: skip
+                extension.define_macros += [("LLAMA_CY_WRAP_MALLOC", "1")]
+                extension.extra_link_args += [f"-Wl,--wrap={name}" for name in wrapped]
             directories = [f"-L{path}" for path in build.cuda_library_dirs(config.libraries)]
             libs = [f"-l{name}" for name in config.libraries]
             extension.extra_link_args += [*group, *directories, *libs, *config.framework_args]

@@ -11,6 +11,7 @@ cdef extern from *:
     #include "llama_cy_api.h"
     #include "kernels/accounting.h"
     #include "kernels/log_queue.h"
+    #include "kernels/out_of_memory.h"
     """
     struct llama_cy_table:
         pass
@@ -37,6 +38,7 @@ cdef extern from *:
     struct accounting "llama_cy::accounting":
         pass
     accounting own_accounting "llama_cy::own_accounting"
+    bool (*can_unwind "llama_cy::can_unwind")() noexcept nogil
 
 
 cdef extern from *:
@@ -59,7 +61,8 @@ def drain_log():
     cdef log_line line
     lines = []
     while the_log_queue().pop(line):
-        lines.append((line.thread, line.level, line.text.decode("utf-8", "replace")))
+        # Decoding the string itself would copy it, and nobody would catch what the copy throws.
+        lines.append((line.thread, line.level, line.text.data()[:line.text.size()].decode("utf-8", "replace")))
     dropped = the_log_queue().take_dropped()
     if dropped:
         lines.append((0, 3, f"{dropped} log lines were dropped"))
@@ -91,3 +94,4 @@ _api = PyCapsule_New(<void *> &llama_cy_own_table, "llama_cy._llama._api", NULL)
 # For our own modules only: what of llama.cpp is no part of its C API has no place in the table.
 _accounting = PyCapsule_New(<void *> &own_accounting, "llama_cy._llama._accounting", NULL)
 _read_log = PyCapsule_New(<void *> &read_log, "llama_cy._llama._read_log", NULL)
+_can_unwind = PyCapsule_New(<void *> &can_unwind, "llama_cy._llama._can_unwind", NULL)

@@ -3,7 +3,9 @@
 Arguments and files are checked before C sees them; this is the second line behind those checks.
 """
 
+from cpython.pycapsule cimport PyCapsule_Import
 from ggml cimport ggml_set_abort_callback
+from libcpp cimport bool
 from llama cimport import_llama_cy
 
 import faulthandler
@@ -18,6 +20,9 @@ cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
     dump_function dump_tracebacks
     void on_abort(const char * message) noexcept
     void install_terminate()
+    bool can_unwind() noexcept
+
+ctypedef bool (*unwind_function)() noexcept nogil
 
 
 cdef void guard(int scope) noexcept nogil:
@@ -42,3 +47,5 @@ cdef void dump() noexcept with gil:
 dump_tracebacks = dump
 install_terminate()
 ggml_set_abort_callback(on_abort)
+# The engine room asks it where an allocation of llama.cpp fails.
+(<unwind_function *> PyCapsule_Import("llama_cy._llama._can_unwind", 0))[0] = can_unwind

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 from libcpp.vector cimport vector
 from llama cimport import_llama_cy, llama_batch, llama_batch_free, llama_batch_init, llama_seq_id, llama_token
 
-from llama_cy.lifetime cimport BATCH, born, died
+from llama_cy.lifetime cimport BATCH, born, died, enter_native, leave_native
 
 from .batch_columns import columns
 from .checks import INT32_MAX, each, integer
@@ -44,7 +44,11 @@ cdef class Batch:
             raise ValueError(
                 f"n_tokens_max * n_seq_max is {self.n_tokens_max * self.n_seq_max}, out of range [1, {16 * LIMIT}]"
             )
-        self.c = llama_batch_init(self.n_tokens_max, 0, self.n_seq_max)
+        enter_native()
+        try:
+            self.c = llama_batch_init(self.n_tokens_max, 0, self.n_seq_max)
+        finally:
+            leave_native()
         self.reset()
         born(BATCH)
 

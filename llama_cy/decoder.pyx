@@ -61,7 +61,7 @@ cdef class Decoder(ContextHandle):
         check_exit()
         if code == THROWN:
             self.broken = True
-            raise DecodeError(f"{what} failed: {self.thrown.decode('utf-8', 'replace')}", log=lines)
+            raise DecodeError(f"{what} failed: {(<bytes> self.thrown).decode('utf-8', 'replace')}", log=lines)
         if self.stopped():
             self.resume()
             self.cancelled.store(False)

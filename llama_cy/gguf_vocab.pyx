@@ -3,7 +3,6 @@
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memchr, memcpy
 from libcpp cimport bool
-from libcpp.deque cimport deque
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -111,15 +110,16 @@ cdef int check_texts(Header header, Array tokens, str model) except -1:
     cdef bint double = False
     cdef string_view text
     # Of which no text moves when another comes.
-    cdef deque[string] made
+    cdef vector[unique_ptr[string]] made
     cdef unique_ptr[text_set] seen
     seen.reset(new text_set(tokens.n))
     for i in range(tokens.n):
         text = next_text(data, &at)
         if text.size() == 0:
             # llama.cpp gives it a name of its own.
-            made.push_back(b"[EMPTY_%d]" % i)
-            text = string_view(made.back().data(), made.back().size())
+            made.resize(made.size() + 1)
+            made.back().reset(new string(<string> (b"[EMPTY_%d]" % i)))
+            text = string_view(made.back().get().data(), made.back().get().size())
         if text.size() > longest:
             longest = text.size()
         work += <double> text.size() ** 3
@@ -139,12 +139,12 @@ cdef int check_texts(Header header, Array tokens, str model) except -1:
     return 0
 
 
-cdef vector[unsigned char] unescaped(string_view text, size_t most) except *:
+cdef int unescape(string_view text, size_t most, vector[unsigned char] & out) except -1:
     """Undo the escapes of a token of RWKV's, as far as the first bytes."""
-    cdef vector[unsigned char] out
     cdef size_t i
     cdef int escaping = 0, left = 0
     cdef unsigned char c, value = 0
+    out.clear()
     for i in range(text.size()):
         if out.size() == most:
             break
@@ -165,7 +165,7 @@ cdef vector[unsigned char] unescaped(string_view text, size_t most) except *:
             escaping = 1
         else:
             out.push_back(c)
-    return out
+    return 0
 
 
 cdef int check_first_bytes(Header header, Array tokens) except -1:
@@ -179,7 +179,7 @@ cdef int check_first_bytes(Header header, Array tokens) except -1:
     for i in range(256):
         first[i] = alone[i] = False
     for _ in range(tokens.n):
-        bytes_of = unescaped(next_text(data, &at), 2)
+        unescape(next_text(data, &at), 2, bytes_of)
         if bytes_of.size() >= 1:
             first[bytes_of[0]] = True
         if bytes_of.size() == 1:

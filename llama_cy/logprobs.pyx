@@ -38,7 +38,6 @@ def logprobs(Context context not None, text, top):
     cdef const float * row = NULL
     cdef int n_best = integer("top", top, 0, context.n_vocab)
     cdef int done = 0, n, i, last
-    cdef pair[int32_t, float] other
     cdef int n_vocab = context.n_vocab
     # Held: what iterates over the tokens may close the context.
     cdef Vocab vocab = context.vocab
@@ -83,6 +82,6 @@ def logprobs(Context context not None, text, top):
         context.leave()
     result = []
     for i in range(n - 1):
-        best = tuple([(other.first, other.second) for other in found[i].best])
+        best = tuple([(found[i].best[k].first, found[i].best[k].second) for k in range(found[i].best.size())])
         result.append(TokenLogprob(found[i].token, found[i].logprob, best))
     return result

@@ -30,6 +30,7 @@ cdef int WAIT_MS = 5
 
 cdef extern from "<utility>" namespace "std" nogil:
     void swap(loop_turn &, loop_turn &)
+    void swap_texts "std::swap" (string &, string &)
 
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     c_bool can_clone(llama_sampler * sampler) except +
@@ -257,7 +258,7 @@ cdef class TokenLoop:
             return ENDED
         if kind == TURN_FAILED:
             with gil:
-                self.context.thrown = self.turn.thrown
+                swap_texts(self.context.thrown, self.turn.thrown)
                 self.context.failed(self.turn.code, f"decoding token {self.produced.size() + 1}")
         return TOKEN
 
@@ -364,14 +365,17 @@ cdef class TokenLoop:
     @property
     def logprobs(self):
         """What was noted of the tokens so far, a list of :class:`TokenLogprob`; None unless it was asked for."""
-        cdef token_logprob one
+        cdef token_logprob * one
+        cdef size_t i, k
         self.check_idle()
         if self.taker.n_best < 0:
             return None
-        return [
-            TokenLogprob(one.token, one.logprob, tuple([(pair.first, pair.second) for pair in one.best]))
-            for one in self.probabilities
-        ]
+        result = []
+        for i in range(self.probabilities.size()):
+            one = &self.probabilities[i]
+            best = tuple([(one.best[k].first, one.best[k].second) for k in range(one.best.size())])
+            result.append(TokenLogprob(one.token, one.logprob, best))
+        return result
 
     @property
     def timings(self):

@@ -62,7 +62,9 @@ cdef Sampler known(llama_sampler * ptr, step_kind kind, str label, int64_t count
     """Own a sampler and remember what it does."""
     cdef Sampler sampler = created(ptr)
     cdef sampler_step step
-    step.label, step.count, step.value = label.encode(), count, value
+    cdef bytes name = label.encode()
+    step.name(name)
+    step.count, step.value = count, value
     step.kind = kind
     sampler.remember(step)
     return sampler
@@ -181,7 +183,7 @@ cdef class Sampler(SamplerHandle):
         sampler = created(llama_sampler_init_logit_bias(size or INT32_MAX, <int32_t> items.size(), items.data()))
         # llama.cpp adds both of two biases of one token, or one of them, as the candidates lie.
         step.kind = STEP_BIAS if len(set(step.tokens)) == len(step.tokens) else STEP_OTHER
-        step.label = b"logit_bias"
+        step.name(b"logit_bias")
         sampler.remember(step)
         sampler.n_vocab = size
         return sampler

@@ -99,12 +99,19 @@ cdef class SamplerChain(Sampler):
                     raise ValueError(f"there are {sampler.depth} chains in one another; at most {MAX_DEPTH} can be")
                 if self.n_vocab and sampler.n_vocab:
                     sampler.fits(self.n_vocab)
-                llama_sampler_chain_add(self.ptr, sampler.ptr)
-                self.picker.plan.add(sampler.picker.plan)
-                sampler.moved = True
                 self.members.append(sampler)
+                try:
+                    llama_sampler_chain_add(self.ptr, sampler.ptr)
+                except BaseException:
+                    self.members.pop()
+                    raise
+                # Whatever fails from here on, the chain frees it.
+                sampler.moved = True
                 died(SAMPLER)
-                self.refresh()
+                try:
+                    self.picker.plan.add(sampler.picker.plan)
+                finally:
+                    self.refresh()
             finally:
                 sampler.leave()
         finally:
@@ -136,7 +143,7 @@ cdef class SamplerChain(Sampler):
             twin.resemble(member)
         self.n_vocab, self.custom, self.no_perf = other.n_vocab, other.custom, (<SamplerChain> other).no_perf
         self.depth = other.depth
-        self.picker = other.picker
+        self.picker.resemble(other.picker)
         return 0
 
     cdef int owned(self, llama_sampler * ptr) except -1:

@@ -23,6 +23,7 @@ cdef extern from "kernels/plan.h" namespace "llama_cy" nogil:
         int64_t count
         float value
         vector[int32_t] tokens
+        void name(const char *) except +
 
     cdef cppclass sampling_plan:
         void add(const sampler_step &) except +
@@ -30,7 +31,7 @@ cdef extern from "kernels/plan.h" namespace "llama_cy" nogil:
         void add(const sampling_plan &) except +
         void distrust(const string &) except +
         bool one_pass()
-        const string & reason()
+        string reason() except +
         size_t head()
         const vector[sampler_step] & steps()
 
@@ -39,6 +40,8 @@ cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
         sampling_plan plan
         vector[llama_sampler *] grammars
         bool lost
+        void resemble(const token_picker &) except +
+        void find_grammars(llama_sampler *) except +
         void reset(llama_sampler *) except +
 
 cdef void keep_failure(object error)
@@ -76,7 +79,7 @@ cdef class SamplerHandle:
     cdef int enter_for(self, void * context) except -1
     cdef void leave(self) noexcept
     cdef int own(self, llama_sampler * ptr) except -1
-    cdef int remember(self, sampler_step step) except -1
+    cdef int remember(self, sampler_step & step) except -1
     cdef bint composed(self) noexcept
     cdef int resemble(self, SamplerHandle other) except -1
     cdef int owned(self, llama_sampler * ptr) except -1

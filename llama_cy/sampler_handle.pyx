@@ -40,7 +40,6 @@ cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
 
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     const char * sampler_name(const llama_sampler * sampler) except +
-    vector[llama_sampler *] find_grammars(llama_sampler * sampler) except +
     void forget_pending(llama_sampler * sampler) except +
     bool can_clone(llama_sampler * sampler) except +
     bool same_kind(llama_sampler * a, llama_sampler * b) except +
@@ -110,16 +109,16 @@ cdef class SamplerHandle:
         self.ptr = ptr
         born(SAMPLER)
         if not self.composed():
-            step.label = sampler_name(ptr)
+            step.name(sampler_name(ptr))
             self.picker.plan.add(step)
         return self.owned(ptr)
 
     cdef int owned(self, llama_sampler * ptr) except -1:
         """Look at what is inside; a chain also at its members."""
-        self.picker.grammars = find_grammars(ptr)
+        self.picker.find_grammars(ptr)
         return 0
 
-    cdef int remember(self, sampler_step step) except -1:
+    cdef int remember(self, sampler_step & step) except -1:
         # What has nothing to do is another sampler in llama.cpp, which says so in front of its name.
         if sampler_name(self.ptr)[0] == b"?":
             step.kind = STEP_NOTHING
@@ -134,7 +133,7 @@ cdef class SamplerHandle:
         """Keep alive what another one keeps, whose clone this is to be."""
         self.handle, self.kept, self.n_vocab, self.custom = other.handle, other.kept, other.n_vocab, other.custom
         self.depth = other.depth
-        self.picker = other.picker
+        self.picker.resemble(other.picker)
         return 0
 
     cdef llama_sampler * alive(self) except NULL:
@@ -447,11 +446,11 @@ cdef class SamplerHandle:
     def plan(self):
         """How tokens are chosen: in one pass over the logits, or by llama.cpp alone; a :class:`SamplingPlan`."""
         self.alive()
-        cdef vector[sampler_step] steps = self.picker.plan.steps()
-        cdef string reason = self.picker.plan.reason()
+        cdef const vector[sampler_step] * steps = &self.picker.plan.steps()
+        cdef bytes reason = self.picker.plan.reason()
         cdef size_t head = self.picker.plan.head() if self.picker.plan.one_pass() else 0
         cdef size_t i
-        labels = tuple([steps[i].label.decode() for i in range(steps.size())])
+        labels = tuple([(<bytes> steps[0][i].label).decode() for i in range(steps.size())])
         return SamplingPlan(labels[:head], labels[head:], reason.decode())
 
 

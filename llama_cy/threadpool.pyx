@@ -5,7 +5,7 @@ from ggml cimport ggml_sched_priority, ggml_threadpool_params_default
 from ggml_cpu cimport ggml_threadpool_free, ggml_threadpool_new
 from llama cimport import_llama_cy
 
-from llama_cy.lifetime cimport THREADPOOL, born, died, generation
+from llama_cy.lifetime cimport THREADPOOL, born, died, enter_native, generation, leave_native
 
 import os
 import sys
@@ -122,8 +122,12 @@ cdef class Threadpool:
 
     cdef int create(self) except -1:
         check_priority(self.prio)
-        with nogil:
-            self.ptr = ggml_threadpool_new(&self.params)
+        enter_native()
+        try:
+            with nogil:
+                self.ptr = ggml_threadpool_new(&self.params)
+        finally:
+            leave_native()
         return 0
 
     @property

@@ -16,6 +16,7 @@ cdef class Vocab:
     cdef llama_token token(self, object value) except? -2
     cdef int collect(self, object tokens, vector[llama_token] & out) except -1
     cdef bytes cleaned(self, vector[llama_token] & ids, bint remove_special, bint unparse_special)
+    cdef bytes joined(self, const llama_token * ids, size_t count, bint special)
     cdef bytes piece(self, llama_token token, int32_t lstrip, bint special)
 
     @staticmethod

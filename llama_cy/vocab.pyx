@@ -2,8 +2,10 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.stdint cimport INT32_MAX, int32_t
 from libcpp cimport bool
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport (
     LLAMA_TOKEN_NULL,
@@ -133,13 +135,17 @@ cdef class Vocab:
     cdef int collect(self, object tokens, vector[llama_token] & out) except -1:
         cdef const int32_t[::1] view
         cdef Py_ssize_t i
+        cdef long long value
+        cdef int overflow
         if tokens is None or isinstance(tokens, (str, bytes, bytearray)):
             raise TypeError(f"tokens must be an iterable of int, not {type(tokens).__name__}; tokenize a text first")
         try:
             view = tokens
         except (TypeError, ValueError, BufferError):
             for token in each("tokens", tokens):
-                out.push_back(self.token(token))
+                # Most are of the type int itself, and there may be hundreds of thousands.
+                value = PyLong_AsLongLongAndOverflow(token, &overflow) if type(token) is int else -1
+                out.push_back(<llama_token> value if 0 <= value < self.n_tokens else self.token(token))
             return 0
         out.resize(view.shape[0])
         for i in range(view.shape[0]):
@@ -283,12 +289,32 @@ cdef class Vocab:
         self.collect(tokens, ids)
         if clean_spaces:
             return self.cleaned(ids, remove_special, unparse_special)
-        first, last = 0, <Py_ssize_t> ids.size()
+        cdef Py_ssize_t first = 0, last = ids.size()
         if remove_special and last > first and self.add_bos and ids[first] == llama_vocab_bos(self.ptr):
             first += 1
         if remove_special and last > first and self.add_eos and ids[last - 1] == llama_vocab_eos(self.ptr):
             last -= 1
-        return b"".join([self.piece(ids[i], 0, unparse_special) for i in range(first, last)])
+        return self.joined(ids.data() + first, last - first, unparse_special)
+
+    cdef bytes joined(self, const llama_token * ids, size_t count, bint special):
+        cdef string text
+        cdef char buffer[256]
+        cdef int32_t n
+        cdef size_t i, before
+        enter_native()
+        try:
+            with nogil:
+                for i in range(count):
+                    n = llama_token_to_piece(self.ptr, ids[i], buffer, 256, 0, special)
+                    if n >= 0:
+                        text.append(buffer, n)
+                        continue
+                    before = text.size()
+                    text.resize(before - n)
+                    llama_token_to_piece(self.ptr, ids[i], &text[before], -n, 0, special)
+        finally:
+            leave_native()
+        return text
 
     cdef bytes cleaned(self, vector[llama_token] & ids, bint remove_special, bint unparse_special):
         cdef int32_t size = <int32_t> min(<size_t> INT32_MAX, ids.size() * 16 + 64)

@@ -28,6 +28,10 @@ inline void pop_guard() {
     guards >>= 2;
 }
 
+inline bool can_unwind() {
+    return (guards & 3) != GUARD_NONE;
+}
+
 inline bool has_guard() {
     return guards != GUARD_NONE;
 }

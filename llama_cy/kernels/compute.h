@@ -2,6 +2,7 @@
 #pragma once
 
 #include "llama_cy_api.h"
+#include "sample_error.h"
 
 #include <climits>
 #include <exception>
@@ -17,9 +18,9 @@ template <typename Call> int caught(std::string & thrown, Call call) {
     try {
         return call();
     } catch (const std::exception & error) {
-        thrown = error.what();
+        note(thrown, error.what());
     } catch (...) {
-        thrown = "an exception of no known type";
+        note(thrown, "an exception of no known type");
     }
     return THROWN;
 }

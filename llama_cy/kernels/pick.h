@@ -5,6 +5,7 @@
 #include "plan.h"
 #include "row.h"
 #include "sample_error.h"
+#include "sampler_tree.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +13,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace llama_cy {
@@ -26,11 +28,16 @@ class token_picker {
     token_picker() = default;
     // A copy is another sampler in the same state; what it works with is its own.
     token_picker(const token_picker & other) : plan(other.plan), lost(other.lost) {}
-    token_picker & operator=(const token_picker & other) {
-        plan = other.plan;
+    token_picker & operator=(const token_picker &) = delete;
+
+    // Become as another one, or stay as it is where there is no memory for that.
+    void resemble(const token_picker & other) {
+        sampling_plan fresh = other.plan;
+        plan = std::move(fresh);
         lost = other.lost;
-        return *this;
     }
+
+    void find_grammars(llama_sampler * sampler) { grammars = llama_cy::find_grammars(sampler); }
 
     // Returns LLAMA_TOKEN_NULL when no sampler selected a token.
     llama_token pick(llama_sampler * sampler, const float * logits, int32_t n) {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -22,36 +22,47 @@ struct sampler_step {
     float value = 0;
     // The tokens with a bias.
     std::vector<int32_t> tokens;
+
+    void name(const char * text) { label = text; }
 };
 
 // The tokens that penalties may know: as many of the last ones as the longest memory holds, or more.
 class recent_tokens {
   public:
-    void grow(size_t capacity) { capacity_ += capacity; }
+    void grow(size_t capacity) {
+        std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(oldest_), order_.end());
+        oldest_ = 0;
+        capacity_ += capacity;
+    }
 
     void push(int32_t token) {
         if (capacity_ == 0) {
             return;
         }
-        order_.push_back(token);
-        ++counts_[token];
-        if (order_.size() > capacity_) {
-            const auto oldest = counts_.find(order_.front());
-            if (--oldest->second == 0) {
-                counts_.erase(oldest);
-            }
-            order_.pop_front();
+        const auto count = counts_.emplace(token, 0).first;
+        if (order_.size() < capacity_) {
+            order_.push_back(token);
+            ++count->second;
+            return;
         }
+        ++count->second;
+        const auto oldest = counts_.find(order_[oldest_]);
+        if (--oldest->second == 0) {
+            counts_.erase(oldest);
+        }
+        order_[oldest_] = token;
+        oldest_ = (oldest_ + 1) % capacity_;
     }
 
     void push(const recent_tokens & others) {
-        for (const int32_t token : others.order_) {
-            push(token);
+        for (size_t i = 0; i < others.order_.size(); ++i) {
+            push(others.order_[(others.oldest_ + i) % others.order_.size()]);
         }
     }
 
     void clear() {
         order_.clear();
+        oldest_ = 0;
         counts_.clear();
     }
 
@@ -60,7 +71,9 @@ class recent_tokens {
 
   private:
     size_t capacity_ = 0;
-    std::deque<int32_t> order_;
+    // A ring once it is full. Not a deque: its constructor takes memory, and nobody catches what a Cython class's members throw.
+    std::vector<int32_t> order_;
+    size_t oldest_ = 0;
     std::unordered_map<int32_t, int> counts_;
 };
 
@@ -70,11 +83,13 @@ class sampling_plan {
     static constexpr size_t most_touched = 256;
 
     void add(const sampler_step & step) {
+        ++unfinished_;
         steps_.push_back(step);
         if (step.kind == STEP_PENALTIES) {
             recent.grow(static_cast<size_t>(step.count));
         }
         decide();
+        --unfinished_;
     }
 
     void only(const sampler_step & step) {
@@ -84,6 +99,7 @@ class sampling_plan {
 
     // A chain that moves into another takes its history along, and stays one sampler.
     void add(const sampling_plan & other) {
+        ++unfinished_;
         if (!other.distrusted_.empty()) {
             distrusted_ = other.distrusted_;
         }
@@ -93,16 +109,24 @@ class sampling_plan {
         } else {
             add(sampler_step{STEP_OTHER, "chain", 0, 0, {}});
         }
+        unfinished_ += other.unfinished_ - 1;
     }
 
     // What happens to the sampler is no longer known.
     void distrust(const std::string & why) {
+        ++unfinished_;
         distrusted_ = why;
         decide();
+        --unfinished_;
     }
 
-    bool one_pass() const { return reason_.empty(); }
-    const std::string & reason() const { return reason_; }
+    bool one_pass() const { return steps_.size() > 0 && reason_.empty() && unfinished_ == 0; }
+    std::string reason() const {
+        if (unfinished_ != 0) {
+            return "there was no memory to note what the samplers do";
+        }
+        return steps_.empty() && distrusted_.empty() ? "the chain is empty" : reason_;
+    }
     // The samplers up to this one are what the pass stands for.
     size_t head() const { return head_; }
     const std::vector<sampler_step> & steps() const { return steps_; }
@@ -157,7 +181,9 @@ class sampling_plan {
     size_t head_ = 0;
     double temperature_ = 1;
     bool scales_ = false;
-    std::string reason_ = "the chain is empty";
+    // Changes that memory did not suffice for, after which only llama.cpp knows what the chain is.
+    int unfinished_ = 0;
+    std::string reason_;
     std::string distrusted_;
 };
 

@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -40,12 +41,17 @@ class run_ahead : public decoding_ahead {
     run_ahead(const turn_taker & taker, const token_picker & picker, const llama_sampler * sampler, size_t bound,
               const std::atomic<bool> & cancelled, scope_function begin, int scope, end_function end)
         : taker_(taker), picker_(picker), sampler_(llama_sampler_clone(sampler)), bound_(bound), cancelled_(cancelled) {
-        picker_.grammars = find_grammars(sampler_);
-        thread_ = std::thread([this, begin, scope, end] {
-            begin(scope);
-            work();
-            end();
-        });
+        try {
+            picker_.find_grammars(sampler_);
+            thread_ = std::thread([this, begin, scope, end] {
+                begin(scope);
+                run();
+                end();
+            });
+        } catch (...) {
+            llama_sampler_free(sampler_);
+            throw;
+        }
     }
 
     run_ahead(const run_ahead &) = delete;
@@ -65,8 +71,11 @@ class run_ahead : public decoding_ahead {
     // Waits a moment for the next turn; returns whether there was one. Its sampler goes back with give().
     bool next(ahead_turn & turn, int milliseconds) {
         std::unique_lock<std::mutex> lock(mutex_);
-        if (!came_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return !ready_.empty(); })) {
+        if (!came_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return failed_ || !ready_.empty(); })) {
             return false;
+        }
+        if (ready_.empty()) {
+            throw std::bad_alloc();
         }
         turn = std::move(ready_.front());
         ready_.pop_front();
@@ -107,6 +116,16 @@ class run_ahead : public decoding_ahead {
     }
 
   private:
+    void run() {
+        try {
+            work();
+        } catch (...) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            failed_ = true;
+            came_.notify_one();
+        }
+    }
+
     void work() {
         bool more = true;
         while (more) {
@@ -127,11 +146,16 @@ class run_ahead : public decoding_ahead {
             } else {
                 take(turn);
             }
-            save(turn);
             more = !turn.last();
-            std::lock_guard<std::mutex> lock(mutex_);
-            ready_.push_back(std::move(turn));
-            came_.notify_one();
+            try {
+                save(turn);
+                std::lock_guard<std::mutex> lock(mutex_);
+                ready_.push_back(std::move(turn));
+                came_.notify_one();
+            } catch (...) {
+                llama_sampler_free(turn.sampler);
+                throw;
+            }
         }
     }
 
@@ -174,6 +198,8 @@ class run_ahead : public decoding_ahead {
     std::deque<ahead_turn> ready_;
     std::vector<llama_sampler *> spare_;
     bool stopping_ = false;
+    // Whether there was no memory to go on with.
+    bool failed_ = false;
 };
 
 }  // namespace llama_cy

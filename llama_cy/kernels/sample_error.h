@@ -24,20 +24,29 @@ struct sample_error : std::runtime_error {
     sample_error(sample_code code, const char * what) : std::runtime_error(what), code(code) {}
 };
 
+// Keep a message, or none where there is no memory even for that.
+inline void note(std::string & message, const char * text) noexcept {
+    try {
+        message = text;
+    } catch (const std::exception &) {
+        message.clear();
+    }
+}
+
 template <typename Call> sample_code sample_caught(std::string & thrown, Call call) {
     try {
         call();
         return SAMPLE_OK;
     } catch (const sample_error & error) {
-        thrown = error.what();
+        note(thrown, error.what());
         return error.code;
     } catch (const std::domain_error & error) {
-        thrown = error.what();
+        note(thrown, error.what());
         return SAMPLE_BAD_VALUE;
     } catch (const std::exception & error) {
-        thrown = error.what();
+        note(thrown, error.what());
     } catch (...) {
-        thrown = "an exception of no known type";
+        note(thrown, "an exception of no known type");
     }
     return SAMPLE_THREW;
 }

@@ -17,9 +17,9 @@ try:
 except ImportError as error:
     if list(Path(__file__).parent.glob("_llama.*.so")):
         raise
-    if archive := getattr(__spec__ and __spec__.loader, "archive", None):
+    if _archive := getattr(__spec__ and __spec__.loader, "archive", None):
         raise ImportError(
-            f"llama_cy can't be imported out of {archive}: a system loads compiled code from files only. "
+            f"llama_cy can't be imported out of {_archive}: a system loads compiled code from files only. "
             "Pack the program with something that unpacks it, such as shiv or PyInstaller, or leave llama_cy outside"
         ) from error
     raise ImportError(

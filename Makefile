@@ -4,6 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 BUILD_STAMP := $(VENV)/.build-tools
 TEST_STAMP := $(VENV)/.test-tools
+PEERS := build/peers
 NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt $(wildcard vendor/*.py) llama_cy/variants.py \
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
 # Settings of the environment that change what is built: when they do, it is built again.
@@ -11,7 +12,7 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-darwin test-wheels build lint mirror reference gate bump demo-model clean coverage fuzz bench
+.PHONY: demo test test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -26,6 +27,15 @@ test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt 
 test-wheels: build $(TEST_STAMP) ## build what is published, check it, and install it where the source tree is not in sight
 	$(PY) -m pip install --quiet --group wheels
 	$(VENV)/bin/pytest -m wheels tests/build tests/embed $(PYTEST_ARGS)
+
+test-peers: build $(TEST_STAMP) ## compute beside other bindings and libraries, in every order of imports
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet --group neighbours
+	rm -rf $(PEERS)/wheel
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(PEERS)/wheel .
+	$(PEERS)/bin/python -m pip install --quiet --no-deps --force-reinstall $(PEERS)/wheel/*.whl
+	$(VENV)/bin/pytest -m peers tests/embed $(PYTEST_ARGS)
 
 build: $(VENV)/.built
 

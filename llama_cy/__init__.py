@@ -17,6 +17,11 @@ try:
 except ImportError as error:
     if list(Path(__file__).parent.glob("_llama.*.so")):
         raise
+    if _archive := getattr(__spec__ and __spec__.loader, "archive", None):
+        raise ImportError(
+            f"llama_cy can't be imported out of {_archive}: a system loads compiled code from files only. "
+            "Pack the program with something that unpacks it, such as shiv or PyInstaller, or leave llama_cy outside"
+        ) from error
     raise ImportError(
         f"llama_cy is not compiled in {Path(__file__).parent}: this is its source tree. "
         "Run `make build` there, or start Python in another folder to use the installed package"

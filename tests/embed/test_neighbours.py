@@ -1,41 +1,60 @@
-"""Another llama.cpp in the same process: neither notices the other."""
+"""Others that bring a llama.cpp, a ggml or an OpenMP of their own into the process: neither notices the other.
+
+``make test-peers`` makes the environment. One process for each order of imports.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import itertools
+import json
 import subprocess
-import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from support.child import ENVIRON
 
-PROGRAM = """
-import sys
+import llama_cy
 
-def ours():
-    import llama_cy
-    with llama_cy.demo_model() as model, model.context(n_ctx=256, n_threads=1) as context:
-        return context.complete("Once upon a time", llama_cy.sampling(temperature=0), max_tokens=20).text
+pytestmark = pytest.mark.peers
 
-def theirs():
-    import llama_cy
-    from llama_cpp import Llama
-    llama = Llama(str(llama_cy.demo_model_path()), n_ctx=256, n_threads=1, verbose=False)
-    text = llama("Once upon a time", max_tokens=20, temperature=0)["choices"][0]["text"]
-    llama.close()
-    return text
-
-first, second = (ours, theirs) if sys.argv[1] == "ours" else (theirs, ours)
-if sys.argv[1] != "ours":
-    import llama_cpp
-texts = [first(), second(), first()]
-assert len(set(texts)) == 1, texts
-print(texts[0])
-"""
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / "build" / "peers" / "bin" / "python"
+LLAMAS = ("llama_cy", "llama_cpp", "cyllama", "xllamacpp")
+OTHERS = ("torch", "onnxruntime")
+PAIRS = [pair for other in (*LLAMAS[1:], *OTHERS) for pair in (("llama_cy", other), (other, "llama_cy"))]
+# The others at the front, in the middle or behind, in turn.
+ALL = [
+    (*llamas[: 2 * (i % 3)], *OTHERS, *llamas[2 * (i % 3) :]) for i, llamas in enumerate(itertools.permutations(LLAMAS))
+]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama_cpp is not installed")
-@pytest.mark.parametrize("first", ["ours", "theirs"])
-def test_both_generate_in_either_order(first: str) -> None:
-    child = subprocess.run([sys.executable, "-c", PROGRAM, first], capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
-    assert child.stdout.strip()
+def compute(order: Sequence[str]) -> dict[str, str]:
+    """Return what each of them computes, imported in this order."""
+    done = subprocess.run(
+        [PYTHON, ROOT / "tests" / "embed" / "neighbours.py", ",".join(order), llama_cy.demo_model_path()],
+        env={name: value for name, value in ENVIRON.items() if name != "PYTHONPATH"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(told, dict)
+    return told
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, str]:
+    """What each of them computes with nobody else in the process."""
+    told = {name: compute([name])[name] for name in (*LLAMAS, *OTHERS)}
+    # The same model and the same prompt.
+    assert len({told[name] for name in LLAMAS}) == 1
+    return told
+
+
+@pytest.mark.parametrize("order", [*PAIRS, *ALL], ids="-".join)
+def test_each_computes_as_it_does_alone(alone: dict[str, str], order: tuple[str, ...]) -> None:
+    assert compute(order) == {name: alone[name] for name in order}

@@ -163,6 +163,7 @@ sys.path[:] = {path!r}
 try:
     import llama_cy._llama
 except ImportError as error:
+    assert "interpreter" in str(error), error
     print("refused", flush=True)
 '''
 failed = None

@@ -1,0 +1,37 @@
+"""The workflows and the configuration of cibuildwheel, as far as they can be looked at without running them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support.publish import ROOT, run
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+PYTHONS = {"cp310", "cp311", "cp312", "cp313", "cp314"}
+PLATFORMS = {
+    "linux": {"manylinux_x86_64", "manylinux_aarch64", "musllinux_x86_64", "musllinux_aarch64"},
+    "macos": {"macosx_x86_64", "macosx_arm64"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
+def test_a_workflow_is_one(path: Path) -> None:
+    check = Path(sys.executable).with_name("check-jsonschema")
+    run(check, "--builtin-schema", "vendor.github-workflows", path)
+    text = path.read_text()
+    scripts = re.findall(r"python (?!-)(\S+)", text)
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+@pytest.mark.wheels
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_wheels_are_for_every_platform_that_setup_knows(platform: str) -> None:
+    architectures = {name.partition("_")[2] for name in PLATFORMS[platform]}
+    told = run(
+        sys.executable, "-m", "cibuildwheel", "--print-build-identifiers", "--platform", platform,
+        "--archs", ",".join(sorted(architectures)), ROOT,
+    )  # fmt: skip
+    assert set(told.split()) == {f"{python}-{name}" for python in PYTHONS for name in PLATFORMS[platform]}

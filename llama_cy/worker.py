@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _T = TypeVar("_T")
+WAKE_SECONDS = 0.1
 
 
 class Worker:
@@ -46,8 +47,9 @@ class Worker:
         interruption: asyncio.CancelledError | None = None
         while not done.done():
             try:
-                # It leaves the future alone when this task is cancelled.
-                await asyncio.wait([done])
+                # It leaves the future alone when this task is cancelled. A notebook's kernel asks for that from another
+                # thread and does not wake the loop, so the loop looks by itself.
+                await asyncio.wait([done], timeout=WAKE_SECONDS)
             except asyncio.CancelledError as error:
                 interruption = error
                 cancel()

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import pytest
@@ -96,23 +95,13 @@ class Kernel:
         """Run a cell; return how it ended, and its messages. Interrupt it when it has printed this."""
         asked = self.client.execute(code)
         found: list[tuple[str, Any]] = []
-        interrupted = 0
         while True:
-            try:
-                message = self.client.get_iopub_msg(timeout=SECONDS / 3 if interrupted else SECONDS)
-            except Empty:
-                # The kernel forgets an interrupt that comes while it hands over a cell; whoever sits there presses again.
-                if not 0 < interrupted < 3:
-                    raise
-                interrupted += 1
-                self.manager.interrupt_kernel()
-                continue
+            message = self.client.get_iopub_msg(timeout=SECONDS)
             if message["parent_header"].get("msg_id") != asked:
                 continue
             kind, content = message["msg_type"], message["content"]
             found.append((kind, content))
             if interrupt_at and kind == "stream" and interrupt_at in content["text"]:
-                interrupted = 1
                 self.manager.interrupt_kernel()
             if kind == "status" and content["execution_state"] == "idle":
                 break

@@ -9,11 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
 SKIP = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.so", "__pycache__", ".*_cache", ".hypothesis")
 # Frames that a report can name, at a speed that tests can bear; indices of the C++ library's containers are checked.
 COMMON = "-g -O1 -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
@@ -27,7 +26,6 @@ class Kind:
     libraries: tuple[str, ...]
     options: Mapping[str, str]
     tests: tuple[str, ...]
-    deselected: Mapping[str, str] = field(default_factory=dict)
 
 
 KINDS = {
@@ -38,17 +36,12 @@ KINDS = {
         options={
             # CPython keeps objects until the end by design; our own are counted by the tests.
             "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:allocator_may_return_null=1",
-            "UBSAN_OPTIONS": f"print_stacktrace=1:halt_on_error=1:suppressions={HERE / 'undefined.supp'}",
+            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         },
-        tests=("tests/unit", "tests/properties", "tests/lifecycle"),
-    ),
-    "thread": Kind(
-        flags="-fsanitize=thread",
-        libraries=("libtsan.so", "libstdc++.so"),
-        options={
-            "TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1:exitcode=66:suppressions={HERE / 'thread.supp'}"
-        },
-        tests=("tests/lifecycle/test_threads.py",),
+        tests=(
+            *(f"tests/unit/test_{name}.py" for name in ("batch_arrays", "context", "loop", "sampler_chain")),
+            *(f"tests/lifecycle/test_{name}.py" for name in ("closed", "orders")),
+        ),
     ),
 }
 
@@ -59,7 +52,7 @@ def library(name: str) -> str:
     command = [compiler, f"-print-file-name={name}"]
     path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     if not Path(path).is_absolute():
-        raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1 libtsan2` or the like brings it")
+        raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1` or the like brings it")
     return path
 
 
@@ -104,7 +97,6 @@ def test(kind: Kind, tree: Path, arguments: list[str]) -> int:
     options = ["-p", "no:xdist", "-p", "no:cacheprovider", "--timeout=1200", "-m", "not slow"]
     # What an argument names is run instead of all.
     chosen = [] if any(not argument.startswith("-") for argument in arguments) else list(kind.tests)
-    options += [f"--deselect={name}" for name in kind.deselected]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *chosen, *arguments], cwd=tree, env=environ, check=False
     ).returncode

@@ -12,7 +12,7 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz bench
+.PHONY: demo test test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -61,6 +61,9 @@ lint: build $(TEST_STAMP) ## style and types
 
 fuzz: build $(TEST_STAMP) ## mutants of every file that is read, or random calls: FUZZ_ARGS="model --count 20000" or "stateful --examples 100000"
 	cd tests && ../$(PY) -m fuzz $(FUZZ_ARGS)
+
+sanitize: build $(TEST_STAMP) ## tests on a build of llama.cpp and ours with ASan and UBSan, in build/sanitize (Linux, GCC): SANITIZE_ARGS=tests/unit/test_loop.py
+	$(PY) -m tools.sanitize $(SANITIZE_ARGS)
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
 	$(PY) tools/coverage.py $(PYTEST_ARGS)

@@ -1,0 +1,1 @@
+"""Builds that watch memory, arithmetic and threads while tests run."""

@@ -16,6 +16,8 @@ from .vocabulary import Vocabulary, spm
 __all__ = ["write_gemma4", "write_gemma4_assistant", "write_qwen35"]
 
 D_CONV, D_STATE, N_K_HEADS, N_V_HEADS = 4, 16, 2, 4
+# Of the gemma4 pair.
+N_HEAD, N_SWA = 4, 8
 
 
 def write_qwen35(
@@ -104,124 +106,72 @@ def _add_delta_net(model: ModelWriter, block: str, n_embd: int) -> None:
     model.linear(f"{block}.ssm_out.weight", n_embd, n_value, gain=2.0)
 
 
-def write_gemma4(
-    path: str | os.PathLike[str],
-    *,
-    vocab: Vocabulary | None = None,
-    n_embd: int = 64,
-    n_head: int = 4,
-    n_head_kv: int = 2,
-    head_dim: int = 16,
-    n_ff: int = 96,
-    n_ctx_train: int = 512,
-    n_swa: int = 8,
-    seed: int = 0,
-    metadata: Mapping[str, MetadataValue] | None = None,
-) -> Path:
-    """Write a gemma4 model of two layers: one sees ``n_swa`` tokens back, the other all."""
-    vocab = spm() if vocab is None else vocab
-    model = ModelWriter(path, "gemma4", vocab=vocab, seed=seed, metadata=metadata)
-    _add_gemma4_sizes(
-        model,
-        n_ctx_train=n_ctx_train,
-        n_embd=n_embd,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=head_dim,
-        n_ff=n_ff,
-        n_swa=n_swa,
-    )
+def write_gemma4(path: str | os.PathLike[str], *, n_embd: int = 64, n_head_kv: int = 2, head_dim: int = 16) -> Path:
+    """Write a gemma4 model of two layers: one sees ``N_SWA`` tokens back, the other all."""
+    model = _begin_gemma4(path, "gemma4", n_embd=n_embd, n_head_kv=n_head_kv, head_dim=head_dim, seed=0)
     model.gguf.add_embedding_length_per_layer_input(0)
-    model.linear("token_embd.weight", vocab.n_tokens, n_embd)
-    model.norm("output_norm.weight", n_embd, gain=3.0)
-    model.tensor("rope_freqs.weight", np.ones(head_dim // 2, np.float32))
     for layer in range(2):
         block = f"blk.{layer}"
         model.linear(f"{block}.attn_k.weight", n_head_kv * head_dim, n_embd)
         model.linear(f"{block}.attn_v.weight", n_head_kv * head_dim, n_embd)
         model.norm(f"{block}.attn_k_norm.weight", head_dim)
-        _add_gemma4_block(model, block, n_embd=n_embd, n_head=n_head, head_dim=head_dim, n_ff=n_ff)
     return model.write()
 
 
 def write_gemma4_assistant(
     path: str | os.PathLike[str],
     *,
-    vocab: Vocabulary | None = None,
     n_embd: int = 32,
     n_embd_out: int = 64,
-    n_head: int = 4,
     n_head_kv: int = 2,
     head_dim: int = 16,
-    n_ff: int = 48,
-    n_ctx_train: int = 512,
-    n_swa: int = 8,
-    seed: int = 1,
-    metadata: Mapping[str, MetadataValue] | None = None,
 ) -> Path:
     """Write what drafts for :func:`write_gemma4`: it attends to the keys and values of that model.
 
     ``n_embd_out`` is the width of the model that it drafts for; the other parameters are its own.
     """
-    vocab = spm() if vocab is None else vocab
-    model = ModelWriter(path, "gemma4-assistant", vocab=vocab, seed=seed, metadata=metadata)
-    _add_gemma4_sizes(
-        model,
-        n_ctx_train=n_ctx_train,
-        n_embd=n_embd,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=head_dim,
-        n_ff=n_ff,
-        n_swa=n_swa,
-    )
+    model = _begin_gemma4(path, "gemma4-assistant", n_embd=n_embd, n_head_kv=n_head_kv, head_dim=head_dim, seed=1)
     model.gguf.add_nextn_predict_layers(2)
     model.gguf.add_embedding_length_out(n_embd_out)
-    model.linear("token_embd.weight", vocab.n_tokens, n_embd)
-    model.norm("output_norm.weight", n_embd, gain=3.0)
     model.linear("nextn.pre_projection.weight", n_embd, 2 * n_embd_out)
     model.linear("nextn.post_projection.weight", n_embd_out, n_embd)
-    model.tensor("rope_freqs.weight", np.ones(head_dim // 2, np.float32))
-    for layer in range(2):
-        _add_gemma4_block(model, f"blk.{layer}", n_embd=n_embd, n_head=n_head, head_dim=head_dim, n_ff=n_ff)
     return model.write()
 
 
-def _add_gemma4_sizes(
-    model: ModelWriter,
-    *,
-    n_ctx_train: int,
-    n_embd: int,
-    n_head: int,
-    n_head_kv: int,
-    head_dim: int,
-    n_ff: int,
-    n_swa: int,
-) -> None:
+def _begin_gemma4(
+    path: str | os.PathLike[str], arch: str, *, n_embd: int, n_head_kv: int, head_dim: int, seed: int
+) -> ModelWriter:
+    """Add the sizes and weights that both have."""
+    vocab = spm()
+    n_ff = 3 * n_embd // 2
+    model = ModelWriter(path, arch, vocab=vocab, seed=seed)
     gguf = model.gguf
-    gguf.add_context_length(n_ctx_train)
+    gguf.add_context_length(512)
     gguf.add_embedding_length(n_embd)
     gguf.add_block_count(2)
     gguf.add_feed_forward_length(n_ff)
-    gguf.add_head_count(n_head)
+    gguf.add_head_count(N_HEAD)
     gguf.add_head_count_kv(n_head_kv)
     for add in (gguf.add_key_length, gguf.add_value_length, gguf.add_key_length_swa, gguf.add_value_length_swa):
         add(head_dim)
     gguf.add_rope_freq_base(1e6)
     gguf.add_layer_norm_rms_eps(1e-6)
-    gguf.add_sliding_window(n_swa)
+    gguf.add_sliding_window(N_SWA)
     gguf.add_sliding_window_pattern([True, False])
-
-
-def _add_gemma4_block(model: ModelWriter, block: str, *, n_embd: int, n_head: int, head_dim: int, n_ff: int) -> None:
-    model.norm(f"{block}.attn_norm.weight", n_embd)
-    model.linear(f"{block}.attn_q.weight", n_head * head_dim, n_embd)
-    model.linear(f"{block}.attn_output.weight", n_embd, n_head * head_dim)
-    model.norm(f"{block}.attn_q_norm.weight", head_dim)
-    model.norm(f"{block}.post_attention_norm.weight", n_embd, gain=2.0)
-    model.norm(f"{block}.ffn_norm.weight", n_embd)
-    model.linear(f"{block}.ffn_gate.weight", n_ff, n_embd)
-    model.linear(f"{block}.ffn_up.weight", n_ff, n_embd)
-    model.linear(f"{block}.ffn_down.weight", n_embd, n_ff)
-    model.norm(f"{block}.post_ffw_norm.weight", n_embd, gain=2.0)
-    model.tensor(f"{block}.layer_output_scale.weight", np.ones(1, np.float32))
+    model.linear("token_embd.weight", vocab.n_tokens, n_embd)
+    model.norm("output_norm.weight", n_embd, gain=3.0)
+    model.tensor("rope_freqs.weight", np.ones(head_dim // 2, np.float32))
+    for layer in range(2):
+        block = f"blk.{layer}"
+        model.norm(f"{block}.attn_norm.weight", n_embd)
+        model.linear(f"{block}.attn_q.weight", N_HEAD * head_dim, n_embd)
+        model.linear(f"{block}.attn_output.weight", n_embd, N_HEAD * head_dim)
+        model.norm(f"{block}.attn_q_norm.weight", head_dim)
+        model.norm(f"{block}.post_attention_norm.weight", n_embd, gain=2.0)
+        model.norm(f"{block}.ffn_norm.weight", n_embd)
+        model.linear(f"{block}.ffn_gate.weight", n_ff, n_embd)
+        model.linear(f"{block}.ffn_up.weight", n_ff, n_embd)
+        model.linear(f"{block}.ffn_down.weight", n_embd, n_ff)
+        model.norm(f"{block}.post_ffw_norm.weight", n_embd, gain=2.0)
+        model.tensor(f"{block}.layer_output_scale.weight", np.ones(1, np.float32))
+    return model

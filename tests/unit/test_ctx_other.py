@@ -179,7 +179,7 @@ class TestRefused:
                 ("layer 0 has heads", {"n_head_kv": 1}),
                 ("layer 0 has heads", {"head_dim": 32}),
             ):
-                path = write_gemma4_assistant(folder / "another.gguf", **changes)  # type: ignore[arg-type]
+                path = write_gemma4_assistant(folder / "another.gguf", **changes)
                 with (
                     llama_cy.Model(path) as another,
                     pytest.raises(llama_cy.ContextError, match=width),

@@ -12,13 +12,16 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
+.PHONY: demo test test-gpu test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
 
 test: build $(TEST_STAMP) ## run the whole suite
 	$(VENV)/bin/pytest -n auto --dist loadscope $(PYTEST_ARGS)
+
+test-gpu: build $(TEST_STAMP) ## compare each GPU with the CPU, all and parts of models on it: after CMAKE_ARGS="-DGGML_CUDA=ON" make build
+	$(VENV)/bin/pytest -m "gpu or metal" tests/devices $(PYTEST_ARGS)
 
 test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt install lld`), and read what came out
 	$(PY) -m pip install --quiet --group darwin

@@ -36,16 +36,18 @@ def main(
     peer_python: Annotated[
         list[Path] | None, typer.Option(help="A Python that has other bindings; may be repeated.")
     ] = None,
-    openmp_loop: Annotated[
-        Path | None, typer.Option(help="The C loop linked to a build with OpenMP, for one row more.")
-    ] = None,
+    openmp: Annotated[
+        bool, typer.Option("--openmp", help="One row more: the C loop with a llama.cpp that has OpenMP, built for it.")
+    ] = False,
     only: Annotated[str, typer.Option(help="Only groups with this in their name.")] = "",
     rounds: Annotated[int, typer.Option(help="At most so many rounds; 0 chooses.")] = 0,
 ) -> None:
     """Compare our loops with the same loops in C, and with other bindings."""
     begin = time.monotonic()
     try:
-        loop = compile_loop(llama_cy.version().build_options)
+        options = llama_cy.version().build_options
+        loop = compile_loop(options)
+        openmp_loop = compile_loop(options, openmp=True) if openmp else None
     except NativeError as error:
         raise SystemExit(f"benchmarks: {error}") from None
     pythons = {

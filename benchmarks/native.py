@@ -31,13 +31,15 @@ def setup_module() -> ModuleType:
     return module
 
 
-def compile_loop(build_options: str) -> Path:
+def compile_loop(build_options: str, *, openmp: bool = False) -> Path:
     """Compile ``loop.cpp`` and return the program.
 
     Parameters
     ----------
     build_options : str
         What ``llama_cy.version().build_options`` says: the same settings, from CMAKE_ARGS, are needed here.
+    openmp : bool
+        Link it to a llama.cpp with OpenMP, as llama.cpp comes, which is built for this alone.
     """
     setup = setup_module()
     platform = setup.platform_name()
@@ -51,15 +53,17 @@ def compile_loop(build_options: str) -> Path:
     fetch = setup.script("vendor/fetch.py")
     tree = fetch.source_dir(os.environ)
     source = setup.build.Source(tree, fetch.pinned().commit, ROOT / "build")
-    libraries = [str(path) for path in setup.build.llama_cpp(source, config.cmake_options, config.environ)]
+    options = {**config.cmake_options, "GGML_OPENMP": "ON"} if openmp else config.cmake_options
+    libraries = [str(path) for path in setup.build.llama_cpp(source, options, config.environ)]
     group = ["-Wl,--start-group", *libraries, "-Wl,--end-group"] if platform.startswith("linux") else libraries
     directories = [f"-L{path}" for path in setup.build.cuda_library_dirs(config.libraries)]
-    program = ROOT / "build" / "bench-loop"
+    program = ROOT / "build" / ("bench-loop-openmp" if openmp else "bench-loop")
     compiler = shlex.split(os.environ.get("CXX", "") or sysconfig.get_config_var("CXX") or "c++")
     includes = [f"-I{tree / 'include'}", f"-I{tree / 'ggml' / 'include'}"]
     command = [
         *compiler, "-std=c++17", "-O3", "-march=native", *includes, str(ROOT / "benchmarks" / "loop.cpp"), *group,
-        *directories, *(f"-l{name}" for name in config.libraries), *config.framework_args, "-o", str(program),
+        *directories, *(f"-l{name}" for name in config.libraries), *config.framework_args,
+        *(["-fopenmp"] if openmp else []), "-o", str(program),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

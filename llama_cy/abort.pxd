@@ -5,4 +5,5 @@ cdef enum Scope:
 
 cdef void guard(int scope) noexcept nogil
 cdef void unguard() noexcept nogil
+cdef bint device_lost() noexcept nogil
 cdef bint guarded() noexcept nogil

@@ -5,6 +5,14 @@ Arguments and files are checked before C sees them; this is the second line behi
 
 from cpython.pycapsule cimport PyCapsule_Import
 from ggml cimport ggml_set_abort_callback
+from ggml_backend cimport (
+    GGML_BACKEND_DEVICE_TYPE_GPU,
+    ggml_backend_dev_count,
+    ggml_backend_dev_get,
+    ggml_backend_dev_memory,
+    ggml_backend_dev_t,
+    ggml_backend_dev_type,
+)
 from libcpp cimport bool
 from llama cimport import_llama_cy
 
@@ -20,6 +28,7 @@ cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
     dump_function dump_tracebacks
     void on_abort(const char * message) noexcept
     void install_terminate()
+    bint has_gpu_failed()
     bool can_unwind() noexcept
 
 ctypedef bool (*unwind_function)() noexcept nogil
@@ -37,6 +46,21 @@ cdef void unguard() noexcept nogil:
 cdef bint guarded() noexcept nogil:
     """Whether code of ours waits in this thread for what it called."""
     return has_guard()
+
+
+cdef bint device_lost() noexcept nogil:
+    """Whether a GPU failed and does not answer any more; its driver then refuses to free what is on it."""
+    cdef ggml_backend_dev_t device
+    cdef size_t i, free, total
+    if has_gpu_failed():
+        for i in range(ggml_backend_dev_count()):
+            device = ggml_backend_dev_get(i)
+            if ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_GPU:
+                free = total = 0
+                ggml_backend_dev_memory(device, &free, &total)
+                if total == 0:
+                    return True
+    return False
 
 
 cdef void dump() noexcept with gil:

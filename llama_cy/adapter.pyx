@@ -21,6 +21,7 @@ from llama cimport (
     llama_token,
 )
 
+from llama_cy.abort cimport device_lost
 from llama_cy.context cimport Context
 from llama_cy.file_pointer cimport file_pointer
 from llama_cy.lifetime cimport ADAPTER, born, check_exit, died, enter_native, leave_native
@@ -56,6 +57,8 @@ cdef extern from *:
 
 
 cdef void free_adapter(llama_adapter_lora * ptr) noexcept nogil:
+    if device_lost():
+        return
     llama_cy_lock_loras()
     llama_adapter_lora_free(ptr)
     llama_cy_unlock_loras()

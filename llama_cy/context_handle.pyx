@@ -15,7 +15,7 @@ from llama cimport (
     llama_synchronize,
 )
 
-from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
+from llama_cy.abort cimport GUARD_GRAPH, device_lost, guard, unguard
 from llama_cy.abort_callback cimport AbortCallback, on_abort
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
@@ -152,7 +152,8 @@ cdef class ContextHandle:
             # In a forked child it waits for threads that there are not; the system takes the memory back.
             if self.generation == generation():
                 with nogil:
-                    llama_free(ptr)
+                    if not device_lost():
+                        llama_free(ptr)
             died(CONTEXT)
         attached, self.attached = self.attached, None
         if attached:

@@ -3,6 +3,7 @@
 cimport cython
 from llama cimport import_llama_cy, llama_model, llama_model_free, llama_supports_gpu_offload
 
+from llama_cy.abort cimport device_lost
 from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation
 
 from .errors import ClosedError
@@ -51,7 +52,8 @@ cdef class ModelHandle:
             # A forked child would talk to a device that it does not have.
             if self.generation == generation():
                 with nogil:
-                    llama_model_free(ptr)
+                    if not device_lost():
+                        llama_model_free(ptr)
             died(MODEL)
         self.owner = None
 

@@ -5,11 +5,13 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 namespace llama_cy {
@@ -36,16 +38,28 @@ inline bool has_guard() {
     return guards != GUARD_NONE;
 }
 
-// A backend computes on threads that would wait for the one that left, so its asserts can't be unwound from a decode.
-inline bool is_of_a_backend(const char * message) {
+// The folder of ggml that a message comes from, such as "cuda"; nothing where it is none of a backend's.
+inline std::string backend_of(const char * message) {
     const char * end = std::strchr(message, ':');
     const char * name = std::strstr(message, "/ggml/src/ggml-");
     if (name == nullptr || (end != nullptr && name > end)) {
-        return false;
+        return "";
     }
-    const char * folder = std::strchr(name + sizeof("/ggml/src/ggml-") - 1, '/');
-    return (folder != nullptr && (end == nullptr || folder < end)) || std::strncmp(name + 15, "quants", 6) == 0;
+    name += sizeof("/ggml/src/ggml-") - 1;
+    const char * folder = std::strchr(name, '/');
+    if (folder != nullptr && (end == nullptr || folder < end)) {
+        return std::string(name, folder);
+    }
+    return std::strncmp(name, "quants", 6) == 0 ? "quants" : "";
 }
+
+// These ask a GPU from the thread that called; the others compute on threads that would wait for the one that left.
+inline bool computes_on_this_thread(const std::string & backend) {
+    return backend == "cuda" || backend == "vulkan";
+}
+
+// Whether a GPU ever failed: what it holds may be past freeing.
+inline std::atomic<bool> gpu_failed = false;
 
 inline void say(const char * text) {
     size_t left = std::strlen(text);
@@ -78,9 +92,15 @@ inline void last_words(const char * message) {
     }
 }
 
+inline bool has_gpu_failed() {
+    return gpu_failed;
+}
+
 inline void on_abort(const char * message) {
     const unsigned long scope = guards & 3;
-    if (scope == GUARD_CALL || (scope == GUARD_GRAPH && !is_of_a_backend(message))) {
+    const std::string backend = backend_of(message);
+    gpu_failed = gpu_failed || computes_on_this_thread(backend);
+    if (scope == GUARD_CALL || (scope == GUARD_GRAPH && (backend.empty() || computes_on_this_thread(backend)))) {
         throw std::runtime_error(message);
     }
     last_words(message);

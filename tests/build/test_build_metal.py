@@ -104,9 +104,7 @@ def test_a_rosetta_shell_starts_again_as_arm64(mac: Mac) -> None:
         ("", {"PYTHON": "python3.99"}, "no python3.99"),
     ],
 )
-def test_what_is_missing_is_named_with_its_remedy(
-    mac: Mac, missing: str, environ: dict[str, str], advice: str
-) -> None:
+def test_what_is_missing_is_named_with_its_remedy(mac: Mac, missing: str, environ: dict[str, str], advice: str) -> None:
     if missing == "uname":
         mac.program(mac.folder / "bin" / "uname", "echo Linux")
     elif missing:

@@ -203,7 +203,11 @@ def test_what_is_new_comes_last_in_a_table_of_the_same_commit(headers_copy: Path
     (tmp_path / "include" / "llama_cy_api.h").write_text(committed)
     header = headers_copy / "include" / "llama.h"
     new = "LLAMA_API int32_t llama_in_the_middle(void);\n"
-    header.write_text(header.read_text().replace("    LLAMA_API int64_t llama_time_us", f"    {new}    LLAMA_API int64_t llama_time_us"))
+    header.write_text(
+        header.read_text().replace(
+            "    LLAMA_API int64_t llama_time_us", f"    {new}    LLAMA_API int64_t llama_time_us"
+        )
+    )
     assert run_mirror("--source", headers_copy, "--output", tmp_path).returncode == 0
     names = re.compile(r"\(\*(\w+)\)\(")
     grown = (tmp_path / "include" / "llama_cy_api.h").read_text()

@@ -45,7 +45,17 @@ def test_it_holds_what_a_user_and_a_downstream_need(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_it_works_without_the_source_tree(wheel: Path, tmp_path: Path) -> None:
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(wheel),
+    ]
     subprocess.run(install, check=True)
     child = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],

@@ -3,6 +3,7 @@
 
 from gguf cimport gguf_context, gguf_free, gguf_get_key, gguf_init_empty
 from libcpp cimport bool
+from libcpp.string cimport string
 from llama cimport import_llama_cy
 
 from llama_cy.abort cimport guard, unguard
@@ -10,7 +11,7 @@ from llama_cy.abort cimport guard, unguard
 import_llama_cy()
 
 cdef extern from "kernels/abort_guard.h" namespace "llama_cy":
-    bool is_of_a_backend(const char * message)
+    string backend_of(const char * message)
 
 cdef extern from *:
     """
@@ -87,6 +88,6 @@ def throw_on_a_thread():
         on_a_thread(throws)
 
 
-def of_a_backend(bytes message):
-    """Whether an assert with this message is taken for one of a backend."""
-    return is_of_a_backend(message)
+def backend(bytes message):
+    """Tell which backend an assert with this message is taken for one of."""
+    return backend_of(message).decode()

@@ -12,7 +12,7 @@ SETTINGS := build/settings-make
 $(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-gpu test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
+.PHONY: demo test test-gpu test-vulkan test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -22,6 +22,9 @@ test: build $(TEST_STAMP) ## run the whole suite
 
 test-gpu: build $(TEST_STAMP) ## compare each GPU with the CPU, all and parts of models on it: after CMAKE_ARGS="-DGGML_CUDA=ON" make build
 	$(VENV)/bin/pytest -m "gpu or metal" tests/devices $(PYTEST_ARGS)
+
+test-vulkan: build $(TEST_STAMP) ## tests of devices with Vulkan on the CPU by Mesa's driver, in build/vulkan (docs/vulkan.md): VULKAN_ARGS=tests/devices/test_exit.py
+	$(PY) -m tools.vulkan $(VULKAN_ARGS)
 
 test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt install lld`), and read what came out
 	$(PY) -m pip install --quiet --group darwin

@@ -223,6 +223,8 @@ def main() -> None:
 
         def build_extensions(self) -> None:
             check_tools()
+            if reason := script("vendor/vulkan.py").missing(config.cmake_options, os.environ):
+                raise BuildError(reason)
             os.environ.update(config.environ)
             self.change_of_settings()
             for extension in self.extensions:

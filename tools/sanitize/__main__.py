@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SKIP = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.so", "__pycache__", ".*_cache", ".hypothesis")
+from tools import second_build
+
 # Frames that a report can name, at a speed that tests can bear; indices of the C++ library's containers are checked.
 COMMON = "-g -O1 -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
 
@@ -56,20 +55,10 @@ def library(name: str) -> str:
     return path
 
 
-def copy_if_changed(source: str, target: str) -> str:
-    """Copy a file, and leave one that is the same alone, so that only changes compile."""
-    there = Path(target)
-    if not there.exists() or there.read_bytes() != Path(source).read_bytes():
-        shutil.copy(source, target)
-    return target
-
-
 def build(kind: Kind, tree: Path) -> None:
     """Build in a copy of the source."""
-    shutil.copytree(ROOT, tree, ignore=SKIP, dirs_exist_ok=True, copy_function=copy_if_changed)
     flags = f"{COMMON} {kind.flags}"
-    environ = os.environ | {
-        "LLAMA_CPP_SOURCE": str(ROOT / "vendor" / "llama.cpp"),
+    settings = {
         # "Debug" keeps the symbols; asserts that a release doesn't have are llama.cpp's affair.
         "CMAKE_ARGS": shlex.join(
             ["-DCMAKE_BUILD_TYPE=Debug", *(f"-DCMAKE_{language}_FLAGS={flags} -DNDEBUG" for language in ("C", "CXX"))]
@@ -77,29 +66,20 @@ def build(kind: Kind, tree: Path) -> None:
         "CFLAGS": flags,
         "LDFLAGS": kind.flags,
     }
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=tree, env=environ, check=True)
+    second_build.build(tree, settings)
 
 
 def test(kind: Kind, tree: Path, arguments: list[str]) -> int:
     """Run tests of the copy with the runtime in the process from the start, which Python itself is not built with."""
-    environ = os.environ | dict(kind.options)
-    environ |= {
-        "PYTHONPATH": str(tree),
+    settings = dict(kind.options) | {
         "LD_PRELOAD": " ".join(library(name) for name in kind.libraries),
         # Blocks of Python's own allocator are not watched.
         "PYTHONMALLOC": "malloc",
     }
-    where = "import llama_cy; print(llama_cy.__file__)"
-    command = [sys.executable, "-c", where]
-    found = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=True).stdout
-    if not found.startswith(str(tree)):
-        raise SystemExit(f"{found.strip()} was imported instead of the copy in {tree}")
-    options = ["-p", "no:xdist", "-p", "no:cacheprovider", "--timeout=1200", "-m", "not slow"]
     # What an argument names is run instead of all.
     chosen = [] if any(not argument.startswith("-") for argument in arguments) else list(kind.tests)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *chosen, *arguments], cwd=tree, env=environ, check=False
-    ).returncode
+    options = ["-p", "no:xdist", "--timeout=1200", "-m", "not slow"]
+    return second_build.test(tree, settings, [*options, *chosen, *arguments])
 
 
 def main() -> int:
@@ -110,8 +90,7 @@ def main() -> int:
     arguments = [argument for argument in sys.argv[1:] if argument not in KINDS]
     status = 0
     for name in names:
-        tree = ROOT / "build" / "sanitize" / name
-        print(f"== {name}: building in {tree.relative_to(ROOT)}", flush=True)
+        tree = second_build.ROOT / "build" / "sanitize" / name
         build(KINDS[name], tree)
         status = test(KINDS[name], tree, arguments) or status
     return status

@@ -28,7 +28,10 @@ def build(tree: Path, settings: Mapping[str, str]) -> None:
     # cmake and ninja lie beside the interpreter, which need not be on PATH.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environ = os.environ | {"PATH": path} | dict(settings)
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=tree, env=environ, check=True)
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    # What went wrong is on stderr already.
+    if subprocess.run(command, cwd=tree, env=environ, check=False).returncode:
+        raise SystemExit(1)
 
 
 def test(tree: Path, settings: Mapping[str, str], arguments: Sequence[str]) -> int:

@@ -18,6 +18,8 @@ from llama cimport import_llama_cy
 
 import faulthandler
 
+from .errors import BackendError
+
 import_llama_cy()
 
 cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
@@ -48,11 +50,14 @@ cdef bint guarded() noexcept nogil:
     return has_guard()
 
 
-cdef bint device_lost() noexcept nogil:
-    """Whether a GPU failed and does not answer any more; its driver then refuses to free what is on it."""
+cdef bint device_lost(bint offloaded) noexcept nogil:
+    """Whether a GPU does not answer any more; its driver then refuses to free what is on it.
+
+    A GPU is asked if something is on it, or if one failed before: asking takes hold of it.
+    """
     cdef ggml_backend_dev_t device
     cdef size_t i, free, total
-    if has_gpu_failed():
+    if offloaded or has_gpu_failed():
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
             if ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_GPU:
@@ -61,6 +66,13 @@ cdef bint device_lost() noexcept nogil:
                 if total == 0:
                     return True
     return False
+
+
+cdef int check_devices(bint offloaded) except -1:
+    """Refuse to begin something with a GPU that is lost: what would be made half could not be freed."""
+    if offloaded and device_lost(True):
+        raise BackendError("a GPU of this process failed and does not answer any more; only another process can use it")
+    return 0
 
 
 cdef void dump() noexcept with gil:

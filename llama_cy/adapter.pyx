@@ -28,7 +28,6 @@ from llama_cy.lifetime cimport ADAPTER, born, check_exit, died, enter_native, le
 from llama_cy.model cimport Model
 
 import os
-import tempfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -56,8 +55,8 @@ cdef extern from *:
     void llama_cy_unlock_loras() nogil
 
 
-cdef void free_adapter(llama_adapter_lora * ptr) noexcept nogil:
-    if device_lost():
+cdef void free_adapter(llama_adapter_lora * ptr, bint offloaded) noexcept nogil:
+    if device_lost(offloaded):
         return
     llama_cy_lock_loras()
     llama_adapter_lora_free(ptr)
@@ -81,7 +80,7 @@ cdef class AdapterHandle:
             # At exit the model goes first, and it takes its adapters along.
             if self.handle.ptr is not NULL:
                 with nogil:
-                    free_adapter(self.ptr)
+                    free_adapter(self.ptr, self.handle.offloaded)
             self.ptr = NULL
             died(ADAPTER)
 
@@ -296,12 +295,14 @@ cdef int check_embedding(AdapterHandle handle, str name, dict metadata) except -
     facts = {key: metadata.get(key, "") for key in ("general.architecture",)}
     facts |= {"general.type": "adapter", "adapter.type": "lora"}
     log.begin()
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         file.write(gguf_bytes(facts, {"output.weight.lora_a": tiny, "output.weight.lora_b": tiny}))
         file.flush()
         file.seek(0)
         # It can't fit; what llama.cpp says of it tells whether there is such a matrix.
-        free_adapter(init_from(handle, file.fileno()))
+        free_adapter(init_from(handle, file.fileno()), handle.handle.offloaded)
     if any("does not exist" in line for line in log.tail()):
         raise load_failure(
             "adapter", name,

@@ -27,6 +27,7 @@ from llama cimport (
     llama_synchronize,
 )
 
+from llama_cy.abort cimport check_devices
 from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
 from llama_cy.handle cimport ModelHandle
@@ -135,6 +136,7 @@ cdef class Context(Outputs):
         self.watch = settings.watch
         if self.watch is not None:
             self.watch.join(&self.cancelled)
+        check_devices(handle.offloaded)
         if settings.other is not None:
             settings.other.enter()
         log.begin()

@@ -152,7 +152,7 @@ cdef class ContextHandle:
             # In a forked child it waits for threads that there are not; the system takes the memory back.
             if self.generation == generation():
                 with nogil:
-                    if not device_lost():
+                    if not device_lost(self.handle.offloaded):
                         llama_free(ptr)
             died(CONTEXT)
         attached, self.attached = self.attached, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -84,6 +83,8 @@ def _explain(name: str, of_backend: list[Device], present: list[Device]) -> str:
     if of_backend:
         return f"there is no device {name!r}: of that backend there are {len(of_backend)}; present: {there}"
     known = ["auto", "cpu", *BACKENDS, *(device.name.casefold() for device in present)]
+    import difflib
+
     near = difflib.get_close_matches(name.partition(":")[0].casefold(), known, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near and near[0] != name.partition(":")[0].casefold() else ""
     return f"there is no device {name!r} in this build and on this machine; present: {there}{hint}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import os
 from collections.abc import Iterable, Iterator
@@ -141,6 +140,8 @@ def _engine_class(backend: InferenceBackend | str) -> type[Engine]:
         return NumpyEngine
     point = _entry_points().get(name)
     if point is None:
+        import difflib
+
         near = difflib.get_close_matches(name, engines(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise BackendError(f"there is no engine {backend!r}; installed are {', '.join(engines())}{hint}")

@@ -4,7 +4,7 @@ cimport cython
 from llama cimport import_llama_cy, llama_model, llama_model_free, llama_supports_gpu_offload
 
 from llama_cy.abort cimport device_lost
-from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation
+from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation, use_gpu
 
 from .errors import ClosedError
 
@@ -23,6 +23,8 @@ cdef class ModelHandle:
         handle.ptr = ptr
         handle.generation = generation()
         handle.offloaded = llama_supports_gpu_offload()
+        if handle.offloaded:
+            use_gpu()
         born(MODEL)
         close_at_exit(handle, 1)
         return handle
@@ -34,6 +36,8 @@ cdef class ModelHandle:
         handle.ptr = ptr
         handle.generation = generation()
         handle.offloaded = llama_supports_gpu_offload()
+        if handle.offloaded:
+            use_gpu()
         handle.borrowed = True
         handle.owner = owner
         close_at_exit(handle, 1)
@@ -52,7 +56,7 @@ cdef class ModelHandle:
             # A forked child would talk to a device that it does not have.
             if self.generation == generation():
                 with nogil:
-                    if not device_lost():
+                    if not device_lost(self.offloaded):
                         llama_model_free(ptr)
             died(MODEL)
         self.owner = None

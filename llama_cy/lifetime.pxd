@@ -12,6 +12,7 @@ cdef void died(Kind kind) noexcept nogil
 cpdef void close_at_exit(object owner, int order)
 cdef bint exiting() noexcept nogil
 cdef int check_exit() except -1
+cdef void use_gpu() noexcept nogil
 cdef int generation() noexcept nogil
 cdef int enter_native() except -1
 cdef void leave_native() noexcept

@@ -13,10 +13,27 @@ from llama_cy.abort cimport GUARD_CALL, guard, unguard
 cdef extern from *:
     """
     #include <atomic>
+    #include <cstdio>
+    #include <cstdlib>
     #include <pthread.h>
+    #include <unistd.h>
     // How many forks lie between this process and the one that imported the module.
     static std::atomic<int> llama_cy_generation;
-    static void llama_cy_forked() { llama_cy_generation++; }
+    static std::atomic<bool> llama_cy_gpu_used;
+    static void llama_cy_use_gpu() { llama_cy_gpu_used = true; }
+    static void llama_cy_skip_drivers(int status, void *) {
+        fflush(nullptr);
+        _exit(status);
+    }
+    static void llama_cy_forked() {
+        llama_cy_generation++;
+    #ifdef __GLIBC__
+        // CUDA's driver crashes at the exit of a child that inherited it. What Python has to do at exit is done by then.
+        if (llama_cy_gpu_used) {
+            on_exit(llama_cy_skip_drivers, nullptr);
+        }
+    #endif
+    }
     static void llama_cy_watch_forks() { pthread_atfork(nullptr, nullptr, llama_cy_forked); }
     static int llama_cy_current_generation() { return llama_cy_generation; }
 
@@ -33,6 +50,7 @@ cdef extern from *:
     static bool llama_cy_exiting() { return llama_cy_exit_began; }
     static bool llama_cy_in_exit_thread() { return PyThread_get_thread_ident() == llama_cy_exit_thread; }
     """
+    void llama_cy_use_gpu() noexcept nogil
     void llama_cy_count(int kind, int64_t change) noexcept nogil
     int64_t llama_cy_living(int kind) noexcept nogil
     void llama_cy_begin_exit() noexcept
@@ -65,6 +83,11 @@ def live_objects():
     """
     names = ("model", "context", "sampler", "batch", "threadpool", "adapter")
     return {name: llama_cy_living(kind) for kind, name in enumerate(names)}
+
+
+cdef void use_gpu() noexcept nogil:
+    """Remember that this process has a GPU's driver, which its children inherit."""
+    llama_cy_use_gpu()
 
 
 cdef int generation() noexcept nogil:

@@ -32,15 +32,14 @@ from llama cimport (
     llama_time_us,
 )
 
+from llama_cy.abort cimport check_devices
 from llama_cy.file_pointer cimport file_pointer
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native
 
 import errno
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping
 
 from . import log
@@ -51,7 +50,6 @@ from .devices import Device, devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
 from .gguf_check import check_model, check_parts, check_splits
-from .trial import try_in_child
 
 import_llama_cy()
 
@@ -261,6 +259,8 @@ cdef class LoadParams:
         """Load a file that nobody trusts in a child process."""
         # Of what must not be there, NaN is found among the tensors' data only.
         self.c.check_tensors = True
+        from .trial import try_in_child
+
         try_in_child(path, {
             "device": "cpu", "kv_overrides": self.given_overrides, "vocab_only": self.c.vocab_only, "check_tensors": True,
             "use_extra_bufts": self.c.use_extra_bufts, "load_mtp": self.c.load_mtp,
@@ -277,6 +277,7 @@ cdef class LoadParams:
 
     cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
+        check_devices(self.c.n_gpu_layers != 0)
         state.callback = callback
         self.c.progress_callback = on_progress
         self.c.progress_callback_user_data = <void *> state
@@ -343,6 +344,9 @@ cdef class LoadParams:
             if header.values.get("split.count", 0):
                 raise header.failure("it is one file of several; give the paths of all in a list")
             if not trusted:
+                import shutil
+                import tempfile
+
                 opened.seek(position)
                 with tempfile.NamedTemporaryFile(suffix=".gguf") as copy:
                     shutil.copyfileobj(opened, copy)

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -265,6 +263,9 @@ def check_weights(plan: Quantization, headers: list[Header], names: Mapping[str,
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
     """Give a path of the same name in a folder beside; what is written there takes its place if nothing is raised."""
+    from shutil import rmtree
+    from tempfile import mkdtemp
+
     folder = Path(mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield folder / target.name

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 
-def _memory_file() -> Any:
-    return os.fdopen(os.memfd_create("llama_cy"), "r+b")
-
-
 def in_memory(data: Any) -> BinaryIO:
     """Return a file that has no name and holds the bytes of a buffer; it stands at its beginning."""
-    make = _memory_file if hasattr(os, "memfd_create") else tempfile.TemporaryFile
-    file: Any = make()
+    if hasattr(os, "memfd_create"):
+        file: Any = os.fdopen(os.memfd_create("llama_cy"), "r+b")
+    else:
+        import tempfile
+
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - handed on
     try:
         file.write(memoryview(data).cast("B"))
         file.seek(0)

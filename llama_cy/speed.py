@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -162,6 +161,8 @@ def measure_speed(model: Model, *, n_prompt: int = 512, n_tokens: int = 128, rep
         for run in runs:
             run()
         times = [[run() for run in runs] for _ in range(repeat)]
+    import statistics
+
     prompt, decode, text = (statistics.median(column) for column in zip(*times, strict=True))
     return Speed(n_prompt / prompt, n_tokens / decode, n_tokens / text, n_prompt, n_tokens)
 

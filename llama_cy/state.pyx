@@ -30,7 +30,6 @@ from llama cimport (
 from llama_cy.context cimport Context
 from llama_cy.snapshot cimport Snapshot
 
-import hashlib
 
 from . import log
 from ._llama import llama_cpp_commit
@@ -67,6 +66,8 @@ cdef class State:
             sizes += [context.n_ctx, context.n_seq_max]
         facts = (llama_cpp_commit(), <bytes> desc, llama_model_n_params(context.handle.ptr), context.n_vocab, sizes,
                  context.signature)
+        import hashlib
+
         return hashlib.sha256(repr(facts).encode()).digest()
 
     cdef bint plain(self):

@@ -49,7 +49,6 @@ from llama_cy.context_handle cimport should_abort
 from llama_cy.decoder cimport decode_caught
 from llama_cy.eval_callback cimport described
 
-import random
 
 import numpy as np
 
@@ -261,6 +260,8 @@ cdef class Trainer:
         n_train = len(starts) - round(len(starts) * share)
         jobs = [(text, start, True) for start in starts[:n_train]]
         if seed is not None:
+            import random
+
             random.Random(seed).shuffle(jobs)
         jobs += [(text, start, False) for start in starts[n_train:]] + [(other, start, False) for start in other_starts]
         return self.run(jobs, progress)

@@ -65,7 +65,8 @@ def test_daemon_threads_at_work(path: Path, part: str) -> None:
 
 
 FORKED = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
 import llama_cy
 
 model = llama_cy.Model(sys.argv[1])

@@ -30,7 +30,7 @@ def lose_the_gpu():
     cuda.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, None, None, None)
     assert cuda.cuCtxSynchronize() != 0
 
-def refused(call, kind=llama_cy.LlamaError):
+def refused(call, kind=RuntimeError):
     try:
         call()
     except kind as error:
@@ -52,8 +52,8 @@ CASES = {
 assert "CUDA error" in refused(lambda: first.decode([4]), llama_cy.DecodeError)
 assert "can only be closed" in refused(lambda: first.decode([4]), llama_cy.ContextError)
 """,
-    "loop": "refused(lambda: list(loop), llama_cy.LlamaError)",
-    "run ahead": "refused(lambda: list(ahead), llama_cy.LlamaError)",
+    "loop": "refused(lambda: list(loop))",
+    "run ahead": "refused(lambda: list(ahead))",
     "logits and states": """
 refused(first.state.get)
 refused(first.synchronize)
@@ -70,7 +70,8 @@ with llama_cy.Model(sys.argv[1], device="cpu") as other, other.context(n_ctx=64)
 refused(lambda: first.decode([4]))
 for one in (ahead, loop, first, second, third, model):
     one.close()
-assert not any(llama_cy.live_objects().values()), llama_cy.live_objects()
+living = llama_cy.live_objects()
+assert not any(living[kind] for kind in ("model", "context", "threadpool")), living
 """,
     "nothing": "",
 }

@@ -26,7 +26,8 @@ PROMPT = np.random.default_rng(5).integers(3, 250, 48).tolist()
 WRITERS: dict[str, Callable[..., Path]] = {
     "llama": write_llama,
     "llama-tied": lambda path, **given: write_llama(path, tied=True, **given),
-    "llama-moe": lambda path, **given: write_llama(path, n_expert=4, **given),
+    # All experts: with fewer, rounding may choose another one.
+    "llama-moe": lambda path, **given: write_llama(path, n_expert=4, n_expert_used=4, **given),
     "gemma3": write_gemma3,
     "mamba": write_mamba,
     "jamba": write_jamba,
@@ -35,6 +36,8 @@ WRITERS: dict[str, Callable[..., Path]] = {
 # Tensor cores take F32 as TF32, with F16's 11 bits, and both sides round activations to 8 bits for Q8_0:
 # see conformance/test_logits.py for what that comes to.
 TOLERANCE = {"F32": 2e-2, "F16": 2e-2, "Q8_0": 0.3}
+# Errors in a recurrent state stay in it: up to 0.06 seen on an H100.
+RECURRENT = {"mamba": 0.15, "jamba": 0.15, "lfm2": 0.15}
 
 
 def rows(path: Path, **params: Any) -> NDArray[np.float32]:
@@ -61,7 +64,7 @@ def test_logits(tmp_path: Path, device: str, arch: str, weight_type: str) -> Non
     want = rows(path, device="cpu")
     errors = {part: relative_error(rows(path, **on_gpu(device, part, N_LAYER)), want) for part in PARTS}
     print(f"{device} {arch} {weight_type}: {errors}")
-    assert max(errors.values()) < TOLERANCE[weight_type], errors
+    assert max(errors.values()) < max(TOLERANCE[weight_type], RECURRENT.get(arch, 0)), errors
 
 
 @pytest.mark.parametrize("part", PARTS)

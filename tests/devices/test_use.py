@@ -70,12 +70,13 @@ def test_all_loops_are_one(context: llama_cy.Context, name: str) -> None:
 
 
 def test_breaking_off_leaves_the_memory_where_the_caller_is(context: llama_cy.Context) -> None:
-    loop = context.generate(PROMPT, run_ahead=4, max_tokens=50, ignore_eog=True)
+    greedy = llama_cy.sampling(temperature=0)
+    loop = context.generate(PROMPT, greedy, run_ahead=4, max_tokens=50, ignore_eog=True)
     seen = [next(loop) for _ in range(5)]
     loop.close()
     got = context.memory.seq_pos_max(), context.logits()
     context.memory.clear()
-    plain = context.generate(PROMPT, max_tokens=50, ignore_eog=True, reuse=False)
+    plain = context.generate(PROMPT, greedy, max_tokens=50, ignore_eog=True, reuse=False)
     assert [next(plain) for _ in seen] == seen
     plain.close()
     assert context.memory.seq_pos_max() == got[0]

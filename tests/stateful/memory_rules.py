@@ -24,7 +24,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("seq_add"), SEQ, END, END, st.integers(-6, 6)),
     st.tuples(st.just("seq_div"), SEQ, END, END, st.integers(1, 3)),
 )
-DAMAGE = ("[:-1]", "[:20]", " + b'x'", ".replace(b'llamacy1', b'llamacy2')", "[:60] + bytes(8) + {0}[68:]", "[:0]")
+DAMAGE = ("[:-1]", "[:20]", " + b'x'", ".replace(b'llamacy2', b'llamacy9')", "[:60] + bytes(8) + {0}[68:]", "[:0]")
 
 
 class MemoryRules(ContextRules):

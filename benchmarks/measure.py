@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def measure_limit(program: Path, model: str, path: Path, *, threads: int, gpu: b
             "128", "-ngl", layers, "-t", str(threads), "--output-format", "jsonl",
         ]  # fmt: skip
         found = [json.loads(line) for line in output_of(command).splitlines() if line.startswith("{")]
-        return [Limit("llama-batched-bench, 128 sequences", model, one["speed_tg"], " ".join(command)) for one in found]
+        return [Limit("llama-batched-bench, 128 sequences", model, one["speed_tg"], told(command)) for one in found]
     command = [
         str(program), "-m", str(path), "-p", "512", "-n", "128", "-ngl", layers, "-t", str(threads), "-r", str(rounds),
         "-o", "json",
@@ -129,8 +130,13 @@ def measure_limit(program: Path, model: str, path: Path, *, threads: int, gpu: b
     limits = []
     for one in json.loads(output_of(command)):
         name = f"llama-bench pp{one['n_prompt']}" if one["n_prompt"] else f"llama-bench tg{one['n_gen']}"
-        limits.append(Limit(name, model, statistics.median(one["samples_ts"]), " ".join(command)))
+        limits.append(Limit(name, model, statistics.median(one["samples_ts"]), told(command)))
     return limits
+
+
+def told(command: list[str]) -> str:
+    """Spell a command as it would be typed, without the folders of this machine."""
+    return " ".join(Path(part).name if os.sep in part else part for part in command)
 
 
 def output_of(command: list[str]) -> str:

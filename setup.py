@@ -337,7 +337,7 @@ def main() -> None:
             if platform.startswith("linux"):
                 group = ["-Wl,--start-group", *group, "-Wl,--end-group"]
                 # What llama.cpp allocates goes by way of kernels/out_of_memory.h.
-                wrapped = ("malloc", "calloc", "realloc", "posix_memalign", "ggml_init", "ggml_hash_set_free",
+                wrapped = ("fread", "malloc", "calloc", "realloc", "posix_memalign", "ggml_init", "ggml_hash_set_free",
                            "ggml_gallocr_reserve_n", "ggml_gallocr_reserve_n_size")  # fmt: skip
                 extension.define_macros += [("LLAMA_CY_WRAP_MALLOC", "1")]
                 extension.extra_link_args += [f"-Wl,--wrap={name}" for name in wrapped]

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 
 #include "ggml.h"
 
@@ -96,6 +98,17 @@ void * __wrap_calloc(size_t n, size_t size) {
 void * __wrap_realloc(void * block, size_t size) {
     void * moved = __real_realloc(block, size);
     return moved != nullptr || size == 0 ? moved : llama_cy::no_memory();
+}
+
+size_t __real_fread(void * data, size_t size, size_t n, FILE * file);
+
+// llama.cpp reads what is left of a file, asks for nothing at its end, and takes what was in memory for what it read: counts
+// without bounds, among others.
+size_t __wrap_fread(void * data, size_t size, size_t n, FILE * file) {
+    if (size == 0 && n == 1) {
+        throw std::runtime_error("unexpectedly reached end of file");
+    }
+    return __real_fread(data, size, n, file);
 }
 
 int __wrap_posix_memalign(void ** block, size_t alignment, size_t size) {

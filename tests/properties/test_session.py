@@ -112,6 +112,22 @@ def test_damage(
     context.decode([1, 2])
 
 
+@pytest.mark.parametrize("kind", ["spm", "jamba", "gemma3", "lfm2"])
+def test_a_file_that_ends_anywhere(models: dict[str, llama_cy.Model], tmp_path: Path, kind: str) -> None:
+    """What llama.cpp does not find in a file it would take from memory, numbers of rounds among it."""
+    path = tmp_path / "cut"
+    with models[kind].context(**PARAMS) as context:
+        context.decode([41, 41, 148])
+        context.state.save_session(path)
+        whole = path.read_bytes()
+        for length in range(min(len(whole), 120)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(llama_cy.StateError):
+                context.state.load_session(path)
+        path.write_bytes(whole)
+        assert context.state.load_session(path).tolist() == [41, 41, 148]
+
+
 def test_wrong_files(models: dict[str, llama_cy.Model], tmp_path: Path) -> None:
     with models["spm"].context(**PARAMS) as context:
         context.decode([1, 2, 3])

@@ -21,6 +21,8 @@ SAVERS = {
 }
 
 SETUP = """
+# Nobody may not read where these are.
+import hashlib, random, shutil, tempfile
 import json, os, resource, signal, sys
 import numpy as np
 import llama_cy

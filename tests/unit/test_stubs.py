@@ -36,6 +36,7 @@ llama_cy\.\w+\.(\w+\.)?__(test|pyx_capi|reduce_cython|setstate_cython)__  # Cyth
 llama_cy\.\w+\.[A-Z][A-Z0-9_]+  # constants, imported ones too: the package exports none
 llama_cy\.cli\.__main__  # an import of it is a run
 llama_cy\.cli\.options\..*  # aliases of Annotated, which stubtest takes for their first argument
+(llama_cy\.\w+\._?(Array|Column))?  # aliases of NDArray, which is one itself from NumPy 2.5 on
 (llama_cy\.error)?  # bound by `except … as` and unbound behind it; may be absent
 (llama_cy\.snapshot\.Snapshot\.__buffer__)?  # what has a buffer shows no method before Python 3.12
 """
@@ -291,10 +292,16 @@ def agree(value: object, annotation: object) -> object:
         collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
     )
     if isinstance(value, np.ndarray):
-        options = typing.get_args(annotation)
-        dtype: Any = typing.get_args(options[0])[1] if NoneType in options else options[1]
-        assert typing.get_args(dtype) == (value.dtype.type,)
+        assert scalar_of(annotation) is value.dtype.type
     return value
+
+
+def scalar_of(annotation: object) -> object:
+    """Return T of NDArray[T], which may be optional."""
+    options = typing.get_args(annotation)
+    last = typing.get_args(options[0] if NoneType in options else annotation)[-1]
+    # NDArray keeps T itself from NumPy 2.5 on; before, it is an ndarray of a shape and a dtype[T].
+    return (typing.get_args(last) or (last,))[0]
 
 
 def test_user_code_gets_what_the_stubs_promise(

@@ -10,7 +10,6 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

@@ -175,7 +175,7 @@ class NumpyLlama:
         positions = cache.n_tokens + np.arange(n_tokens)
         q = self._rotate(self._linear(f"{block}.attn_q", x).reshape(n_tokens, self._n_head, -1), positions)
         k = self._rotate(self._linear(f"{block}.attn_k", x).reshape(n_tokens, self._n_head_kv, -1), positions)
-        v = self._linear(f"{block}.attn_v", x).reshape(n_tokens, self._n_head_kv, -1)
+        v: Array = self._linear(f"{block}.attn_v", x).reshape(n_tokens, self._n_head_kv, -1)
         k, v = cache.extend(layer, k, v)
         group = self._n_head // self._n_head_kv
         k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)

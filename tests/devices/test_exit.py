@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.child import run
-from support.endings import ALIVE, ENDINGS, check_ending
+from support.endings import ALIVE, ENDINGS, check_ending, check_signal
 from support.llama_models import write_llama
 from support.offload import GPUS, PARTS
 
@@ -30,11 +30,7 @@ def test_ending(path: Path, ending: str, part: str) -> None:
 @pytest.mark.parametrize("part", ["half", "all"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal(path: Path, number: signal.Signals, part: str) -> None:
-    hit = "signal.signal(2, signal.default_int_handler); os.kill(os.getpid(), int(sys.argv[3])); time.sleep(9)"
-    child = run(ALIVE + hit, path, str(PARTS[part](N_LAYER)), str(int(number)), dies_of=number)
-    assert child.code == -number
-    assert child.stdout == ""
-    assert child.stderr.splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
+    check_signal(number, path, str(PARTS[part](N_LAYER)))
 
 
 # A thread computes on the GPU while the main thread leaves.

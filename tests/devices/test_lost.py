@@ -11,7 +11,9 @@ from support.offload import GPUS
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not any(name.startswith("CUDA") for name in GPUS), reason="a way to make CUDA fail is known"),
+    pytest.mark.skipif(
+        not any(name.startswith("CUDA") for name in GPUS), reason="needs CUDA, which a kernel can make fail"
+    ),
 ]
 
 # A kernel that traps: every later call of the process to this GPU fails.

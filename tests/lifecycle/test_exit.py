@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.child import run
-from support.endings import ALIVE, ENDINGS, check_ending
+from support.endings import ALIVE, ENDINGS, check_ending, check_signal
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -17,11 +17,7 @@ def test_ending(tiny_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal(tiny_path: Path, number: signal.Signals) -> None:
-    hit = "signal.signal(2, signal.default_int_handler); os.kill(os.getpid(), int(sys.argv[3])); time.sleep(9)"
-    child = run(ALIVE + hit, tiny_path, "auto", str(int(number)), dies_of=number)
-    assert child.code == -number
-    assert child.stdout == ""
-    assert child.stderr.splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
+    check_signal(number, tiny_path, "auto")
 
 
 # What a thread may be in the midst of when the main thread leaves.

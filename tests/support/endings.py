@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from .child import Child
+import signal
+from pathlib import Path
 
-__all__ = ["ALIVE", "ENDINGS", "check_ending"]
+from .child import Child, run
+
+__all__ = ["ALIVE", "ENDINGS", "check_ending", "check_signal"]
 
 # Everything alive in module globals, in a cycle, and under a suspended generator. Arguments: a path and GPU layers.
 ALIVE = """
@@ -79,3 +82,12 @@ def check_ending(child: Child, ending: str) -> None:
         # A traceback and nothing beside it.
         assert lines[0] == "Traceback (most recent call last):"
         assert all(line.startswith("  ") for line in lines[1:-1])
+
+
+def check_signal(number: signal.Signals, path: Path, n_gpu_layers: str) -> None:
+    """End a child by a signal, and hold it against what it should have come to."""
+    hit = "signal.signal(2, signal.default_int_handler); os.kill(os.getpid(), int(sys.argv[3])); time.sleep(9)"
+    child = run(ALIVE + hit, path, n_gpu_layers, str(int(number)), dies_of=number)
+    assert child.code == -number
+    assert child.stdout == ""
+    assert child.stderr.splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])

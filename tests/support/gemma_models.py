@@ -11,7 +11,7 @@ from gguf import PoolingType
 from .model_writer import MetadataValue, ModelWriter, WeightType
 from .vocabulary import Vocabulary, spm
 
-__all__ = ["write_gemma3", "write_gemma_embedding"]
+__all__ = ["add_feed_forward", "write_gemma3", "write_gemma_embedding"]
 
 
 def write_gemma3(
@@ -132,11 +132,16 @@ def _write(
         model.linear(f"{block}.attn_output.weight", n_embd, n_head * head_dim)
         model.norm(f"{block}.attn_q_norm.weight", head_dim)
         model.norm(f"{block}.attn_k_norm.weight", head_dim)
-        # branches larger than the embedding, or the tied output would repeat the last token for ever
-        model.norm(f"{block}.post_attention_norm.weight", n_embd, gain=2.0)
-        model.norm(f"{block}.ffn_norm.weight", n_embd)
-        model.linear(f"{block}.ffn_gate.weight", n_ff, n_embd)
-        model.linear(f"{block}.ffn_up.weight", n_ff, n_embd)
-        model.linear(f"{block}.ffn_down.weight", n_embd, n_ff)
-        model.norm(f"{block}.post_ffw_norm.weight", n_embd, gain=2.0)
+        add_feed_forward(model, block, n_embd, n_ff)
     return model.write()
+
+
+def add_feed_forward(model: ModelWriter, block: str, n_embd: int, n_ff: int) -> None:
+    """Add the feed-forward weights of a block, between the norms of both branches."""
+    # branches larger than the embedding, or the tied output would repeat the last token for ever
+    model.norm(f"{block}.post_attention_norm.weight", n_embd, gain=2.0)
+    model.norm(f"{block}.ffn_norm.weight", n_embd)
+    model.linear(f"{block}.ffn_gate.weight", n_ff, n_embd)
+    model.linear(f"{block}.ffn_up.weight", n_ff, n_embd)
+    model.linear(f"{block}.ffn_down.weight", n_embd, n_ff)
+    model.norm(f"{block}.post_ffw_norm.weight", n_embd, gain=2.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .gemma_models import add_feed_forward
 from .model_writer import MetadataValue, ModelWriter
 from .recurrent_models import LOGIT_GAIN
 from .vocabulary import Vocabulary, spm
@@ -167,11 +168,6 @@ def _begin_gemma4(
         model.linear(f"{block}.attn_q.weight", N_HEAD * head_dim, n_embd)
         model.linear(f"{block}.attn_output.weight", n_embd, N_HEAD * head_dim)
         model.norm(f"{block}.attn_q_norm.weight", head_dim)
-        model.norm(f"{block}.post_attention_norm.weight", n_embd, gain=2.0)
-        model.norm(f"{block}.ffn_norm.weight", n_embd)
-        model.linear(f"{block}.ffn_gate.weight", n_ff, n_embd)
-        model.linear(f"{block}.ffn_up.weight", n_ff, n_embd)
-        model.linear(f"{block}.ffn_down.weight", n_embd, n_ff)
-        model.norm(f"{block}.post_ffw_norm.weight", n_embd, gain=2.0)
+        add_feed_forward(model, block, n_embd, n_ff)
         model.tensor(f"{block}.layer_output_scale.weight", np.ones(1, np.float32))
     return model

@@ -6,13 +6,14 @@ Arguments and files are checked before C sees them; this is the second line behi
 from cpython.pycapsule cimport PyCapsule_Import
 from ggml cimport ggml_set_abort_callback
 from ggml_backend cimport (
-    GGML_BACKEND_DEVICE_TYPE_GPU,
+    ggml_backend_dev_backend_reg,
     ggml_backend_dev_count,
     ggml_backend_dev_get,
     ggml_backend_dev_memory,
     ggml_backend_dev_t,
-    ggml_backend_dev_type,
+    ggml_backend_reg_name,
 )
+from libc.string cimport strcmp
 from libcpp cimport bool
 from llama cimport import_llama_cy
 
@@ -53,14 +54,15 @@ cdef bint guarded() noexcept nogil:
 cdef bint device_lost(bint offloaded) noexcept nogil:
     """Whether a GPU does not answer any more; its driver then refuses to free what is on it.
 
-    A GPU is asked if something is on it, or if one failed before: asking takes hold of it.
+    A GPU is asked if something is on it, or if one failed before: asking takes hold of it. Only CUDA's that works always
+    tells its memory.
     """
     cdef ggml_backend_dev_t device
     cdef size_t i, free, total
     if offloaded or has_gpu_failed():
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
-            if ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_GPU:
+            if strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0:
                 free = total = 0
                 ggml_backend_dev_memory(device, &free, &total)
                 if total == 0:

@@ -100,7 +100,7 @@ class ImportanceMatrix:
     @property
     def importance(self) -> dict[str, _Array]:
         """Mean squares by weight, flat, as :func:`quantize` takes them; 1 for an expert that no token went to."""
-        found = {}
+        found: dict[str, _Array] = {}
         for name, sums in self.sums.items():
             counts = self.counts[name][:, None]
             found[name] = np.where(counts > 0, sums / np.maximum(counts, 1), 1).astype(np.float32).reshape(-1)

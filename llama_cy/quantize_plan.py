@@ -193,7 +193,7 @@ def check_imatrix(given: Any, tensors: Mapping[str, TensorInfo]) -> dict[str, np
         given = getattr(given, "importance", given)
     if not isinstance(given, Mapping):
         raise TypeError(f"imatrix must be a mapping of names to arrays, not {type(given).__name__}")
-    checked = {}
+    checked: dict[str, npt.NDArray[np.float32]] = {}
     for name, value in given.items():
         info = tensors.get(name)
         if info is None:

@@ -262,12 +262,14 @@ cdef class Header:
         cdef uint64_t length = len(self.data)
         cdef uint64_t at = self.at
         cdef uint64_t size
-        while n and length - at >= 8:
-            memcpy(&size, data + at, 8)
-            if size > length - at - 8:
-                break
-            at += 8 + size
-            n -= 1
+        # A vocabulary has hundreds of thousands.
+        with nogil:
+            while n and length - at >= 8:
+                memcpy(&size, data + at, 8)
+                if size > length - at - 8:
+                    break
+                at += 8 + size
+                n -= 1
         self.at = at
         if n:
             # Out of what was read, and perhaps of the file.

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memchr, memcpy
 from libcpp cimport bool
 from libcpp.memory cimport unique_ptr
-from libcpp.string cimport string
+from libcpp.string cimport string, to_string
 from libcpp.vector cimport vector
 
 from llama_cy.gguf_header cimport Array, Header
@@ -105,6 +105,7 @@ cdef int check_texts(Header header, Array tokens, str model) except -1:
     """Look at the text of each token: no two may be the same."""
     cdef const char * data = header.data
     cdef uint64_t at = tokens.start
+    cdef uint64_t n = tokens.n
     cdef uint64_t i, longest = 0, twice = 0
     cdef double work = 0
     cdef bint double = False
@@ -112,20 +113,22 @@ cdef int check_texts(Header header, Array tokens, str model) except -1:
     # Of which no text moves when another comes.
     cdef vector[unique_ptr[string]] made
     cdef unique_ptr[text_set] seen
-    seen.reset(new text_set(tokens.n))
-    for i in range(tokens.n):
-        text = next_text(data, &at)
-        if text.size() == 0:
-            # llama.cpp gives it a name of its own.
-            made.resize(made.size() + 1)
-            made.back().reset(new string(<string> (b"[EMPTY_%d]" % i)))
-            text = string_view(made.back().get().data(), made.back().get().size())
-        if text.size() > longest:
-            longest = text.size()
-        work += <double> text.size() ** 3
-        if not seen.get().insert(text):
-            twice, double = i, True
-            break
+    seen.reset(new text_set(n))
+    with nogil:
+        for i in range(n):
+            text = next_text(data, &at)
+            if text.size() == 0:
+                # llama.cpp gives it a name of its own.
+                made.resize(made.size() + 1)
+                made.back().reset(new string(b"[EMPTY_"))
+                made.back().get().append(to_string(i)).append(b"]")
+                text = string_view(made.back().get().data(), made.back().get().size())
+            if text.size() > longest:
+                longest = text.size()
+            work += <double> text.size() ** 3
+            if not seen.get().insert(text):
+                twice, double = i, True
+                break
     if double:
         shown = text.data()[:text.size()].decode("utf-8", "replace")
         raise header.failure(f"{TOKENS} has {shown!r} twice, the second time as token {twice}")
@@ -139,7 +142,7 @@ cdef int check_texts(Header header, Array tokens, str model) except -1:
     return 0
 
 
-cdef int unescape(string_view text, size_t most, vector[unsigned char] & out) except -1:
+cdef int unescape(string_view text, size_t most, vector[unsigned char] & out) except -1 nogil:
     """Undo the escapes of a token of RWKV's, as far as the first bytes."""
     cdef size_t i
     cdef int escaping = 0, left = 0
@@ -172,18 +175,20 @@ cdef int check_first_bytes(Header header, Array tokens) except -1:
     """See that each byte that begins a token is one: llama.cpp looks for the longest, and would not move on without any."""
     cdef const char * data = header.data
     cdef uint64_t at = tokens.start
+    cdef uint64_t n = tokens.n
     cdef uint64_t i, _
     cdef vector[unsigned char] bytes_of
     cdef bool[256] first
     cdef bool[256] alone
     for i in range(256):
         first[i] = alone[i] = False
-    for _ in range(tokens.n):
-        unescape(next_text(data, &at), 2, bytes_of)
-        if bytes_of.size() >= 1:
-            first[bytes_of[0]] = True
-        if bytes_of.size() == 1:
-            alone[bytes_of[0]] = True
+    with nogil:
+        for _ in range(n):
+            unescape(next_text(data, &at), 2, bytes_of)
+            if bytes_of.size() >= 1:
+                first[bytes_of[0]] = True
+            if bytes_of.size() == 1:
+                alone[bytes_of[0]] = True
     for i in range(256):
         if first[i] and not alone[i]:
             raise header.failure(f"{TOKENS} has tokens that begin with byte {i}, and none for the byte alone")
@@ -195,18 +200,20 @@ cdef int check_no_bytes(Header header, values) except -1:
     found = values.get("tokenizer.ggml.token_type")
     cdef Array array
     cdef const char * data = header.data
-    cdef int32_t kind
-    cdef uint64_t i
+    cdef int32_t kind = 0
+    cdef int32_t byte = BYTE
+    cdef uint64_t i = 0, n, start
     if isinstance(found, list):
         wrong = BYTE in found
     elif isinstance(found, Array):
         array = found
-        wrong = False
-        for i in range(array.n):
-            memcpy(&kind, data + array.start + 4 * i, 4)
-            if kind == BYTE:
-                wrong = True
-                break
+        start, n = array.start, array.n
+        with nogil:
+            for i in range(n):
+                memcpy(&kind, data + start + 4 * i, 4)
+                if kind == byte:
+                    break
+        wrong = kind == byte
     else:
         return 0
     if wrong:

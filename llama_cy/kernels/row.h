@@ -4,7 +4,8 @@
 #include "simd.h"
 
 #include <algorithm>
-#include <functional>
+#include <cstdint>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -28,21 +29,31 @@ class row_reader {
         if (!simd::block_maxima_best(row, n, block_, maxima_.data())) {
             throw std::domain_error("the model computed NaN or infinity for a logit; there is nothing to choose among");
         }
+        simd::extremes_best(maxima_.data(), maxima_.size(), lowest_, highest_);
     }
 
-    float highest() const { return *std::max_element(maxima_.begin(), maxima_.end()); }
+    float highest() const { return highest_; }
 
     // Whether threshold() can tell.
     bool ranks(size_t rank) const { return rank <= maxima_.size(); }
 
-    // A value that at least `rank` logits reach: so many blocks hold one.
-    float threshold(size_t rank) {
+    // A value that at least `rank` logits reach, and few more: so many blocks hold one.
+    float threshold(size_t rank) const {
         if (rank == 1) {
-            return highest();
+            return highest_;
         }
-        sorted_ = maxima_;
-        std::nth_element(sorted_.begin(), sorted_.begin() + (rank - 1), sorted_.end(), std::greater<float>());
-        return sorted_[rank - 1];
+        // Halving is faster than to sort: nothing in it depends on how a comparison ends but where the next one looks.
+        uint32_t low = ordinal(lowest_), high = ordinal(highest_);
+        const size_t enough = rank + rank / 8;
+        while (high - low > 1) {
+            const uint32_t middle = low + (high - low) / 2;
+            const size_t count = simd::count_from_best(maxima_.data(), maxima_.size(), value(middle));
+            (count < rank ? high : low) = middle;
+            if (count >= rank && count <= enough) {
+                break;
+            }
+        }
+        return value(low);
     }
 
     // The indices of all that reach a threshold, in order.
@@ -56,11 +67,27 @@ class row_reader {
     }
 
   private:
+    // Whole numbers in the order of the floats, without NaN.
+    static uint32_t ordinal(float x) {
+        uint32_t bits;
+        std::memcpy(&bits, &x, sizeof(bits));
+        return bits >> 31 ? ~bits : bits | 0x80000000u;
+    }
+
+    static float value(uint32_t ordinal) {
+        const uint32_t bits = ordinal >> 31 ? ordinal & 0x7fffffffu : ~ordinal;
+        float x;
+        std::memcpy(&x, &bits, sizeof(x));
+        return x;
+    }
+
     const float * row_ = nullptr;
     size_t n_ = 0;
     size_t block_ = 0;
+    // The highest logit of each block, and the lowest and the highest of these.
     std::vector<float> maxima_;
-    std::vector<float> sorted_;
+    float lowest_ = 0;
+    float highest_ = 0;
     // Not a vector, which would write zeros to all of it.
     std::unique_ptr<int32_t[]> indices_;
     size_t room_ = 0;

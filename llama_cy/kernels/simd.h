@@ -67,6 +67,9 @@ template <int Bytes> struct vec {
     }
 };
 
+// So many floats are asked for before they are read: the hardware by itself starts anew with each page of memory.
+constexpr size_t ahead = 4096;
+
 // Writes the highest logit of each block; returns whether all are numbers below infinity.
 template <int Bytes>
 LLAMA_CY_INLINE bool block_maxima(const float * row, size_t n, size_t block, float * maxima) {
@@ -75,10 +78,12 @@ LLAMA_CY_INLINE bool block_maxima(const float * row, size_t n, size_t block, flo
     typename v::i32 wrong{};
     const size_t n_whole = n / block * block;
     for (size_t at = 0; at < n_whole; at += block) {
+        __builtin_prefetch(row + at + ahead);
         typename v::f32 top = v::load(row + at);
         typename v::f32 other = v::load(row + at + v::width);
         wrong |= ~((top < infinity) & (other < infinity));
         for (size_t i = 2 * v::width; i < block; i += 2 * v::width) {
+            __builtin_prefetch(row + at + i + ahead);
             const typename v::f32 one = v::load(row + at + i);
             const typename v::f32 two = v::load(row + at + i + v::width);
             v::lift(top, one);
@@ -98,6 +103,47 @@ LLAMA_CY_INLINE bool block_maxima(const float * row, size_t n, size_t block, flo
         *maxima = top;
     }
     return numbers;
+}
+
+// The lowest and the highest of some numbers.
+template <int Bytes> LLAMA_CY_INLINE void extremes(const float * values, size_t n, float & lowest, float & highest) {
+    using v = vec<Bytes>;
+    lowest = highest = values[0];
+    size_t at = 0;
+    if (n >= v::width) {
+        typename v::f32 top = v::load(values);
+        typename v::f32 bottom = -top;
+        for (; at + v::width <= n; at += v::width) {
+            const typename v::f32 some = v::load(values + at);
+            v::lift(top, some);
+            v::lift(bottom, -some);
+        }
+        highest = v::highest_of(top);
+        lowest = -v::highest_of(bottom);
+    }
+    for (; at < n; ++at) {
+        highest = values[at] > highest ? values[at] : highest;
+        lowest = values[at] < lowest ? values[at] : lowest;
+    }
+}
+
+// How many values are not below the threshold.
+template <int Bytes> LLAMA_CY_INLINE size_t count_from(const float * values, size_t n, float threshold) {
+    using v = vec<Bytes>;
+    typename v::i32 counts{};
+    size_t at = 0;
+    for (; at + v::width <= n; at += v::width) {
+        // True is -1.
+        counts -= v::load(values + at) >= threshold;
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < v::width; ++i) {
+        count += static_cast<size_t>(counts[i]);
+    }
+    for (; at < n; ++at) {
+        count += values[at] >= threshold;
+    }
+    return count;
 }
 
 // Writes the indices of all logits that are not below the threshold, in order, and returns how many there are.
@@ -205,6 +251,9 @@ LLAMA_CY_KERNEL(bool, block_maxima, (const float * row, size_t n, size_t block, 
 LLAMA_CY_KERNEL(size_t, pick_out,
                 (const float * row, size_t n, size_t block, const float * maxima, float threshold, int32_t * indices),
                 (row, n, block, maxima, threshold, indices))
+LLAMA_CY_KERNEL(void, extremes, (const float * values, size_t n, float & lowest, float & highest),
+                (values, n, lowest, highest))
+LLAMA_CY_KERNEL(size_t, count_from, (const float * values, size_t n, float threshold), (values, n, threshold))
 LLAMA_CY_KERNEL(double, sum_of_exp, (const float * row, size_t n, float highest), (row, n, highest))
 
 }  // namespace simd

@@ -108,7 +108,10 @@ def run_worker(folder: Path, seed: int, count: int, report: Report, shrink: bool
     )
     lines = text.rpartition("# begin\n")[2].splitlines()
     lines = shorten(lines, folder / "models") if shrink else lines
-    return Finding(how, errors.read_text(errors="replace")[-3000:], script_of(lines), seed)
+    words = errors.read_text(errors="replace")
+    # A traceback of faulthandler begins with where it is, and is long.
+    place = words.find("Fatal Python error")
+    return Finding(how, words[place:][:3000] if place >= 0 else words[-3000:], script_of(lines), seed)
 
 
 def wait(child: subprocess.Popen[str], journal: Path) -> bool:

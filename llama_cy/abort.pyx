@@ -54,15 +54,17 @@ cdef bint guarded() noexcept nogil:
 cdef bint device_lost(bint offloaded) noexcept nogil:
     """Whether a GPU does not answer any more; its driver then refuses to free what is on it.
 
-    A GPU is asked if something is on it, or if one failed before: asking takes hold of it. Only CUDA's that works always
-    tells its memory.
+    A GPU is asked if something is on it, or if one failed before: asking takes hold of it. Only one of ggml's CUDA backend
+    always tells its memory while it works; built for AMD and Moore Threads that backend has names of its own.
     """
     cdef ggml_backend_dev_t device
+    cdef const char * name
     cdef size_t i, free, total
     if offloaded or has_gpu_failed():
         for i in range(ggml_backend_dev_count()):
             device = ggml_backend_dev_get(i)
-            if strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0:
+            name = ggml_backend_reg_name(ggml_backend_dev_backend_reg(device))
+            if strcmp(name, "CUDA") == 0 or strcmp(name, "ROCm") == 0 or strcmp(name, "MUSA") == 0:
                 free = total = 0
                 ggml_backend_dev_memory(device, &free, &total)
                 if total == 0:

@@ -16,6 +16,7 @@ BACKENDS = {
     "cuda": "cuda",
     "rocm": "rocm",
     "hip": "rocm",
+    "musa": "musa",
     "vulkan": "vulkan",
     "sycl": "sycl",
 }
@@ -60,8 +61,28 @@ def choose_devices(wanted: Any) -> list[Device] | None:
     return chosen
 
 
+def devices_to_spread_over(wanted: Any) -> tuple[str, ...]:
+    """Name the devices over which ``split_mode="tensor"`` splits each tensor; `wanted` as in :func:`choose_devices`.
+
+    Raises
+    ------
+    BackendError
+        There is none: the CPU takes no part of a tensor.
+    """
+    chosen = choose_devices(wanted)
+    names = tuple(device.name for device in (_gpus() if chosen is None else chosen))
+    if not names:
+        there = ", ".join(["cpu", *(device.name for device in _gpus())])
+        raise BackendError(f'split_mode="tensor" splits each tensor over GPUs; device is {wanted!r}; present: {there}')
+    return names
+
+
+def _gpus() -> list[Device]:
+    return [device for device in devices() if device.type in (DeviceType.GPU, DeviceType.IGPU)]
+
+
 def _find(name: str) -> list[Device]:
-    present = [device for device in devices() if device.type in (DeviceType.GPU, DeviceType.IGPU)]
+    present = _gpus()
     wanted = name.casefold()
     if found := [device for device in present if device.name.casefold() == wanted]:
         return found

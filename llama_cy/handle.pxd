@@ -8,6 +8,8 @@ cdef class ModelHandle:
     cdef object owner
     # Whether a GPU may have some of it.
     cdef bint offloaded
+    # Names of the devices over which each tensor is split.
+    cdef tuple spread
     # What its file says under the name of its architecture.
     cdef dict hyperparameters
     # Of the process that loaded it.

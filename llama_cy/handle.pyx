@@ -23,6 +23,7 @@ cdef class ModelHandle:
         handle.ptr = ptr
         handle.generation = generation()
         handle.offloaded = llama_supports_gpu_offload()
+        handle.spread = ()
         if handle.offloaded:
             use_gpu()
         born(MODEL)
@@ -38,6 +39,7 @@ cdef class ModelHandle:
         handle.offloaded = llama_supports_gpu_offload()
         if handle.offloaded:
             use_gpu()
+        handle.spread = ()
         handle.borrowed = True
         handle.owner = owner
         close_at_exit(handle, 1)

@@ -24,6 +24,7 @@ cdef class LoadParams:
     cdef vector[ggml_backend_dev_t] devices
     cdef object given_overrides
     cdef dict hyperparameters
+    cdef tuple spread
 
     cdef int place(self, object device) except -1
     cdef int add_buft_overrides(self, object overrides) except -1

@@ -15,6 +15,7 @@ from llama cimport (
     LLAMA_KV_OVERRIDE_TYPE_STR,
     LLAMA_LOAD_MODE_AUTO,
     LLAMA_LOAD_MODE_NONE,
+    LLAMA_SPLIT_MODE_TENSOR,
     import_llama_cy,
     llama_lazy_mode,
     llama_load_mode,
@@ -45,7 +46,7 @@ from collections.abc import Mapping
 from . import log
 from ._llama import llama_cpp_commit
 from .checks import INT32_MAX, choice, each, fill, flag, integer, real
-from .device_choice import choose_devices
+from .device_choice import choose_devices, devices_to_spread_over
 from .devices import Device, devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
@@ -180,6 +181,7 @@ cdef class LoadParams:
         self.place(given["device"])
         self.c.n_gpu_layers = gpu_layers(n_gpu_layers, given["device"])
         self.c.split_mode = <llama_split_mode> <int> choice("split_mode", SplitMode, given["split_mode"])
+        self.spread = devices_to_spread_over(given["device"]) if self.c.split_mode == LLAMA_SPLIT_MODE_TENSOR else ()
         self.c.load_mode = <llama_load_mode> <int> choice("load_mode", LoadMode, given["load_mode"])
         self.c.lazy_mode = <llama_lazy_mode> <int> choice("lazy_mode", LazyMode, given["lazy_mode"])
         self.c.main_gpu = integer("main_gpu", given["main_gpu"], -1, llama_max_devices() - 1)
@@ -293,6 +295,7 @@ cdef class LoadParams:
             check_exit()
             raise load_failure(name)
         handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
+        handle.spread = self.spread
         handle.hyperparameters = self.hyperparameters
         log.flush()
         return handle

@@ -99,12 +99,19 @@ def plan_memory(path, **params):
     -------
     MemoryPlan
 
+    Raises
+    ------
+    ValueError
+        For ``split_mode="tensor"``, which llama.cpp does not plan.
+
     Notes
     -----
     Weights count in full, also where a file is mapped and read as needed.
     """
     model_params = {name: params.pop(name) for name in list(params) if name in OF_A_MODEL}
     cdef LoadParams load_params = LoadParams(model_params.pop("n_gpu_layers", "auto"), model_params)
+    if load_params.spread:
+        raise ValueError('split_mode="tensor" can\'t be planned: llama.cpp tells the parts of tensors after a load only')
     load_params.c.no_alloc = True
     load_params.c.load_mode = LoadMode.NONE
     cdef ModelHandle handle = load_params.from_file(os.fsdecode(path), None, True)

@@ -254,6 +254,8 @@ use_extra_bufts, no_host, load_mtp
         cdef llama_model * ptr = handle.alive()
         if self.vocab_only:
             raise ValueError("a model loaded with vocab_only has no weights to save")
+        if handle.spread:
+            raise LlamaError(f"llama.cpp can't save this model: its tensors are split over {', '.join(handle.spread)}")
         name = os.fsdecode(path)
         target = Path(name)
         part = target.with_name(target.name + ".part")

@@ -44,7 +44,7 @@ class Placed(NamedTuple):
     Attributes
     ----------
     device : str
-        As in :func:`devices`; ``CPU`` for the memory of the machine.
+        As in :func:`devices`; ``CPU`` for the memory of the machine; ``CUDA0+CUDA1`` where each tensor is split over both.
     layers : tuple of int
         Layers, whole or in part.
     nbytes : int
@@ -65,11 +65,12 @@ class MemoryUse(NamedTuple):
     Attributes
     ----------
     device : str
-        As in :func:`devices`.
+        As in :class:`Placed`.
     buffer_type : str
         As ggml calls it.
     model, context, compute : int
-        Bytes for weights, for what the context remembers, and for intermediate results.
+        Bytes for weights, for what the context remembers, and for intermediate results; where tensors are split over
+        several devices, of the one that has most.
     """
 
     device: str
@@ -77,6 +78,11 @@ class MemoryUse(NamedTuple):
     model: int
     context: int
     compute: int
+
+
+cdef str spelt_out(str name, tuple spread):
+    # ggml means to name the devices of its joint one between the brackets.
+    return "+".join(spread) if name == "Meta()" and spread else name
 
 
 cdef str device_of(ggml_backend_buffer_type_t type):
@@ -123,7 +129,9 @@ def placement(Model model not None):
     if not books.each_tensor(model.ptr(), on_tensor, <void *> found):
         raise BackendError("the installed llama.cpp does not tell where its tensors are")
     by_device = {}
+    spread = model.handle.spread
     for device, kind, name, nbytes in found:
+        device = spelt_out(device, spread)
         layers, kinds = by_device.setdefault(device, (set(), {}))
         kinds[kind] = kinds.get(kind, 0) + nbytes
         match = LAYER.search(name)
@@ -148,6 +156,7 @@ def memory_breakdown(ContextHandle context not None):
     try:
         if not books.each_buffer(context.ptr, on_buffer, <void *> found):
             raise BackendError("the installed llama.cpp does not tell what its buffers take")
+        spread = context.handle.spread
     finally:
         context.leave()
-    return found
+    return [use._replace(device=spelt_out(use.device, spread)) for use in found]

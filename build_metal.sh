@@ -54,8 +54,11 @@ if [ -z "$dry" ]; then
         fail "$python is older than 3.10; install a newer one with \`brew install python\`"
 fi
 
-export CMAKE_ARGS="-DGGML_METAL=ON -DGGML_METAL_EMBED_LIBRARY=ON${debug:+ -DCMAKE_BUILD_TYPE=Debug}${CMAKE_ARGS:+ $CMAKE_ARGS}"
-printf '+ export CMAKE_ARGS=%q\n' "$CMAKE_ARGS"
+# setup.py turns Metal on and embeds its library unasked; with other settings `make test` would build once more.
+if [ -n "$debug" ]; then
+    export CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Debug${CMAKE_ARGS:+ $CMAKE_ARGS}"
+    printf '+ export CMAKE_ARGS=%q\n' "$CMAKE_ARGS"
+fi
 if [ -n "$clean" ]; then run make clean; fi
 if [ -n "$wheel" ]; then
     # Code for the oldest Apple silicon, not for the one at hand.

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import unasked
 from support.llama_models import write_llama
+from support.offload import GPUS
 
 import llama_cy
+from llama_cy import loading
 
 # Machines differ in speed and a wall-clock deadline would only measure that.
 PATIENT = settings(
@@ -28,6 +32,28 @@ settings.register_profile("expensive", PATIENT, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("llama_cy")
+    group.addoption("--device", default="auto", help="where models go of which a test says nothing: cpu, cuda:0")
+    group.addoption("--gpu-layers", type=int, help="how many of their layers: 2 are the output and the last one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device, n_gpu_layers = config.getoption("device"), config.getoption("gpu_layers")
+    if (device, n_gpu_layers) != ("auto", None):
+        if not GPUS:
+            raise pytest.UsageError("--device and --gpu-layers choose where there is a GPU, and there is none")
+        unasked.ask(device, n_gpu_layers)
+    if GPUS:
+        unasked.patch(loading)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with unasked.asked("cpu") if GPUS and item.get_closest_marker("cpu") else nullcontext():
+        return (yield)
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a tiny random llama model."""
@@ -37,17 +63,31 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_path: Path) -> Iterator[llama_cy.Model]:
+def shared(tiny_path: Path) -> Iterator[Callable[[str], llama_cy.Model]]:
+    """Give models by name that live as long as the session, one for each place where tests want them."""
+    models: dict[object, llama_cy.Model] = {}
+
+    def get(name: str) -> llama_cy.Model:
+        key = name, unasked.wanted()
+        if key not in models:
+            models[key] = llama_cy.Model({"tiny": tiny_path, "demo": llama_cy.demo_model_path()}[name])
+        return models[key]
+
+    yield get
+    for model in models.values():
+        model.close()
+
+
+@pytest.fixture
+def tiny(shared: Callable[[str], llama_cy.Model]) -> llama_cy.Model:
     """Give a tiny random llama model, shared by the session."""
-    with llama_cy.Model(tiny_path) as model:
-        yield model
+    return shared("tiny")
 
 
-@pytest.fixture(scope="session")
-def demo() -> Iterator[llama_cy.Model]:
+@pytest.fixture
+def demo(shared: Callable[[str], llama_cy.Model]) -> llama_cy.Model:
     """Give the built-in model, shared by the session."""
-    with llama_cy.demo_model() as model:
-        yield model
+    return shared("demo")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from support.gemma_models import write_gemma3
 from support.llama_models import write_llama
 from support.oracle import LlamaOracle, relative_error
+from support.precision import rounding
 from support.recurrent_models import write_jamba, write_lfm2, write_mamba
 from support.vocabulary import spm
 
@@ -22,13 +23,12 @@ import llama_cy
 N_VOCAB = spm().n_tokens
 MAX_TOKENS = 48
 
-# On the CPU alone: other devices compute in other precisions.
-ON_CPU: dict[str, Any] = {"n_gpu_layers": 0}
 # Flash attention rounds keys and values to F16 whatever the cache holds, so exact means without it.
 EXACT: dict[str, Any] = {"type_k": "f32", "type_v": "f32", "flash_attn_type": "disabled"}
 DEFAULT: dict[str, Any] = {}
 
-# Largest relative error of a row. A row that belongs to another token, position or sequence has an error near 1.4.
+# Largest relative error of a row on the CPU; support/precision.py says what a GPU is allowed. That of another
+# token, position or sequence has one near 1.4.
 #
 # F32: unit roundoff u = 2^-24 = 6e-8. About ten operations follow one another in a layer, and a dot product of n
 #   terms adds some sqrt(n) u, n <= 160 here: sqrt(4 * 10) * sqrt(160) u = 5e-6 for four layers. Largest seen in
@@ -40,17 +40,22 @@ DEFAULT: dict[str, Any] = {}
 #   layer and once more: 2 % over the whole, with rows up to 11 % seen in 354 models.
 TOLERANCE = {"F32": 5e-5, "F16": 2e-2, "Q8_0": 0.3}
 
+RECURRENT = ("mamba", "jamba", "lfm2")
 WRITERS = {
     "llama": write_llama,
     "llama-tied": lambda path: write_llama(path, tied=True),
-    "llama-moe": lambda path: write_llama(path, n_expert=4),
+    # All experts: with fewer, the rounding of a GPU may choose another one.
+    "llama-moe": lambda path: write_llama(path, n_expert=4, n_expert_used=4),
     "gemma3": write_gemma3,
     "mamba": write_mamba,
     "jamba": write_jamba,
     "lfm2": write_lfm2,
 }
 # gemma3 looks its GELU up in a table of F16 values, so the last bit of an input can move an output by an F16 step.
-SPLIT_TOLERANCE = dict.fromkeys(WRITERS, TOLERANCE["F32"]) | {"gemma3": TOLERANCE["F16"]}
+SPLIT_TOLERANCE = {
+    name: rounding(TOLERANCE["F16" if name == "gemma3" else "F32"], "recurrent" if name in RECURRENT else "attention")
+    for name in WRITERS
+}
 
 seeds = st.integers(0, 2**32 - 1)
 prompts = st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=MAX_TOKENS)
@@ -97,13 +102,13 @@ def prompt_logits(context: llama_cy.Context, tokens: list[int], pos: int = 0) ->
 def check_against_oracle(path: Path, tokens: list[int], tolerance: float, **params: Any) -> None:
     want = LlamaOracle(path).logits(tokens)
     with (
-        llama_cy.Model(path, **ON_CPU) as model,
+        llama_cy.Model(path) as model,
         model.context(n_ctx=256, n_batch=64, n_threads=1, **params) as context,
     ):
         got = prompt_logits(context, tokens)
     assert got.shape == want.shape
     assert got.dtype == np.float32
-    assert relative_error(got, want) < tolerance
+    assert relative_error(got, want) < rounding(tolerance)
 
 
 @given(size=sizes(), tokens=prompts)
@@ -130,6 +135,8 @@ def test_q8_0_logits_match_numpy(size: dict[str, Any], tokens: list[int]) -> Non
         check_against_oracle(path, tokens, TOLERANCE["Q8_0"], **EXACT)
 
 
+# Elsewhere rounding chooses another expert too often.
+@pytest.mark.cpu
 @given(size=sizes(), n_expert=st.integers(2, 5), n_expert_used=st.integers(1, 3), tokens=prompts)
 def test_mixture_of_experts_logits_match_numpy(
     size: dict[str, Any], n_expert: int, n_expert_used: int, tokens: list[int]
@@ -146,9 +153,9 @@ def test_mixture_of_experts_logits_match_numpy(
 def test_plain_list_gives_the_last_row(size: dict[str, Any], tokens: list[int]) -> None:
     with model_file(**size) as path:
         want = LlamaOracle(path).logits(tokens)[-1]
-        with llama_cy.Model(path, **ON_CPU) as model, model.context(n_ctx=256, n_threads=1, **EXACT) as context:
+        with llama_cy.Model(path) as model, model.context(n_ctx=256, n_threads=1, **EXACT) as context:
             context.decode(tokens)
-            assert relative_error(context.logits(-1), want) < TOLERANCE["F32"]
+            assert relative_error(context.logits(-1), want) < rounding(TOLERANCE["F32"])
 
 
 @pytest.fixture(scope="module", params=WRITERS)
@@ -162,7 +169,7 @@ def context(arch: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lla
     write: Callable[[Path], Path] = WRITERS[arch]
     path = write(tmp_path_factory.mktemp(arch) / "model.gguf")
     params: dict[str, Any] = {"n_ctx": 1024, "n_batch": 256, "n_seq_max": 4, "n_threads": 1, **EXACT}
-    with llama_cy.Model(path, **ON_CPU) as model, model.context(**params) as opened:
+    with llama_cy.Model(path) as model, model.context(**params) as opened:
         yield opened
 
 

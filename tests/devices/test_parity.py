@@ -13,7 +13,7 @@ from support.encoder_models import write_bert
 from support.gemma_models import write_gemma3, write_gemma_embedding
 from support.llama_models import write_llama
 from support.lora import random_lora, write_lora
-from support.offload import GPUS, PARTS, on_gpu
+from support.offload import GPUS, PARTS, SOFTWARE, on_gpu
 from support.oracle import relative_error
 from support.recurrent_models import write_jamba, write_lfm2, write_mamba
 
@@ -33,11 +33,12 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "jamba": write_jamba,
     "lfm2": write_lfm2,
 }
-# Tensor cores take F32 as TF32, with F16's 11 bits, and both sides round activations to 8 bits for Q8_0:
-# see conformance/test_logits.py for what that comes to.
+# Tensor cores take F32 as TF32, with F16's 11 bits; for Q8_0 the CPU rounds activations to 8 bits, as CUDA does: see
+# conformance/test_logits.py for what that comes to.
 TOLERANCE = {"F32": 2e-2, "F16": 2e-2, "Q8_0": 0.3}
-# Errors in a recurrent state stay in it: up to 0.06 seen on an H100.
-RECURRENT = {"mamba": 0.15, "jamba": 0.15, "lfm2": 0.15}
+# Errors in a recurrent state stay in it: up to 0.06 seen on an H100. For Q8_0 the CPU is up to 0.50 from the same
+# weights in F32, and so far from a GPU that does not round activations (docs/vulkan.md).
+RECURRENT = {"F32": 0.15, "F16": 0.15, "Q8_0": 0.6}
 
 
 def rows(path: Path, **params: Any) -> NDArray[np.float32]:
@@ -60,11 +61,14 @@ def test_there_is_a_gpu() -> None:
 @pytest.mark.parametrize("arch", WRITERS)
 @pytest.mark.parametrize("device", GPUS)
 def test_logits(tmp_path: Path, device: str, arch: str, weight_type: str) -> None:
+    if arch == "llama-moe" and device in SOFTWARE:
+        pytest.skip("a mixture of experts ends the process inside Mesa 22.3: see docs/vulkan.md")
     path = WRITERS[arch](tmp_path / "model.gguf", n_layer=N_LAYER, weight_type=weight_type)
     want = rows(path, device="cpu")
     errors = {part: relative_error(rows(path, **on_gpu(device, part, N_LAYER)), want) for part in PARTS}
     print(f"{device} {arch} {weight_type}: {errors}")
-    assert max(errors.values()) < max(TOLERANCE[weight_type], RECURRENT.get(arch, 0)), errors
+    allowed = (RECURRENT if arch in ("mamba", "jamba", "lfm2") else TOLERANCE)[weight_type]
+    assert max(errors.values()) < allowed, errors
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from support.child import check_output
 
-pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+pytestmark = [
+    # A child does not inherit a GPU; devices/test_exit.py says how it is told.
+    pytest.mark.cpu,
+    pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork"),
+]
 
 SETUP = """
 import gc, os, signal, sys, threading, time, warnings

@@ -14,6 +14,9 @@ import pytest
 
 import llama_cy
 
+# What a driver keeps for itself would be taken for ours.
+pytestmark = pytest.mark.cpu
+
 
 class Closable(Protocol):
     def close(self) -> None: ...

@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, llama
     for name, write in WRITERS.items():
         path = folder / f"{name}.gguf"
         write(path)
-        loaded[name] = llama_cy.Model(path, n_gpu_layers=0)
+        loaded[name] = llama_cy.Model(path)
     yield loaded
     for model in loaded.values():
         model.close()

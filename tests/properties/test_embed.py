@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.encoder_models import write_bert
 from support.llama_models import write_llama
+from support.precision import assert_near
 
 import llama_cy
 
@@ -42,4 +43,4 @@ def test_together_as_alone(pair: tuple[llama_cy.Embedder, llama_cy.Embedder], in
     found = together.embed(inputs, normalize=None)
     expected = np.array([alone.embed(tokens, normalize=None) for tokens in inputs])
     # ggml's GELU looks up 16-bit numbers, where one more or less in the last place is a step.
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=5e-3)
+    assert_near(found, expected, rtol=1e-3, atol=5e-3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.precision import rounding
 
 import llama_cy
 
@@ -52,7 +53,8 @@ def test_logits_are_those_of_a_fresh_run(
             fresh.memory.clear()
             fresh.decode(held)
             want, got = fresh.logits(), kept.logits()
-            assert np.abs(want - got).max() <= TOLERANCE * np.abs(want).max()
+            allowed = rounding(TOLERANCE, "recurrent" if kind in ("mamba", "jamba", "lfm2") else "attention")
+            assert np.abs(want - got).max() <= allowed * np.abs(want).max()
 
 
 @pytest.mark.parametrize("kind", ["spm", "gemma3", "mamba", "jamba"])

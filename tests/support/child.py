@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Child", "Outcome", "check_output", "outcomes", "run", "start"]
+from support import unasked
+
+__all__ = ["Child", "Outcome", "check_output", "environment", "outcomes", "run", "start"]
 
 TESTS = Path(__file__).parents[1]
 FOREIGN = ("PYTHONWARNINGS", "PYTHONFAULTHANDLER", "LLAMA_CY_LOG")
@@ -24,6 +26,11 @@ ENVIRON = {name: value for name, value in os.environ.items() if name not in FORE
     # ggml would start a debugger to print a backtrace.
     "GGML_NO_BACKTRACE": "1",
 }
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a child."""
+    return unasked.environ(ENVIRON)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env=ENVIRON | dict(environ or {}),
+        env=environment() | dict(environ or {}),
         timeout=timeout,
         check=False,
     )
@@ -115,7 +122,7 @@ def start(source: str, *arguments: str | os.PathLike[str]) -> subprocess.Popen[s
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=ENVIRON,
+            env=environment(),
         )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -170,7 +177,7 @@ def outcomes(setup: str, cases: Mapping[str, str], *arguments: str | os.PathLike
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env=ENVIRON,
+            env=environment(),
             timeout=300,
             check=False,
         )

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from typing import IO
 
-__all__ = ["COMMAND", "ENVIRON", "ONE_THREAD", "error_line", "llama", "pipe", "start"]
+from support import unasked
+
+__all__ = ["COMMAND", "ONE_THREAD", "environment", "error_line", "llama", "pipe", "start"]
 
 COMMAND = [sys.executable, "-m", "llama_cy.cli"]
 # What would color, widen or recode the output of a child.
@@ -17,6 +19,11 @@ FOREIGN = ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "PYTHONIOENCODING", "CO
 ENVIRON = {name: value for name, value in os.environ.items() if name not in FOREIGN} | {"PYTHONUTF8": "1"}
 # Tests share the machine; waiting for a second core would only make them slow.
 ONE_THREAD = ("--n-threads", "1")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a child."""
+    return unasked.environ(ENVIRON)
 
 
 def llama(
@@ -27,7 +34,7 @@ def llama(
         [*COMMAND, *arguments],
         input=stdin,
         capture_output=True,
-        env=ENVIRON | dict(environ or {}),
+        env=environment() | dict(environ or {}),
         timeout=120,
         check=False,
     )
@@ -48,7 +55,9 @@ def start(*arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subpro
     """Start llama-cy so that it hears SIGINT, which it would ignore if this process, a job in the background, does."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen([*COMMAND, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=ENVIRON)
+        return subprocess.Popen(
+            [*COMMAND, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment()
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -14,6 +14,9 @@ from support.child import outcomes, start
 
 import llama_cy
 
+# ggml asks it between the steps of the CPU alone.
+pytestmark = pytest.mark.cpu
+
 PROMPT = list(range(20, 60))
 
 

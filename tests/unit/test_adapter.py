@@ -17,6 +17,7 @@ from support.child import Outcome, check_output, outcomes
 from support.llama_models import write_llama
 from support.lora import Pairs, random_lora, write_lora
 from support.oracle import LlamaOracle, relative_error
+from support.precision import rounding
 from support.vocabulary import spm
 
 import llama_cy
@@ -27,7 +28,7 @@ TOKENS = [1, 5, 7, 11, 2]
 EXACT: dict[str, Any] = {
     "n_ctx": 64, "n_threads": 1, "type_k": "f32", "type_v": "f32", "flash_attn_type": "disabled",
 }  # fmt: skip
-TOLERANCE = 5e-5
+TOLERANCE = rounding(5e-5)
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "blk.0.attn_q.weight": (64, 64),

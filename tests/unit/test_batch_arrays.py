@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ EXACT: dict[str, Any] = {"n_threads": 1, "type_k": "f32", "type_v": "f32", "flas
 
 
 @pytest.fixture(scope="module")
-def context(request: pytest.FixtureRequest) -> Iterator[llama_cy.Context]:
-    model: llama_cy.Model = request.getfixturevalue("tiny")
-    with model.context(n_ctx=512, n_batch=64, n_seq_max=4, kv_unified=True, **EXACT) as opened:
+def context(shared: Callable[[str], llama_cy.Model]) -> Iterator[llama_cy.Context]:
+    with shared("tiny").context(n_ctx=512, n_batch=64, n_seq_max=4, kv_unified=True, **EXACT) as opened:
         yield opened
 
 

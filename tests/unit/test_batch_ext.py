@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 from support.encoder_models import write_t5
+from support.precision import agree, assert_near
 
 import llama_cy
 
@@ -54,7 +55,7 @@ class TestSameAsBatch:
         expected = context.logits_all()
         context.memory.clear()
         context.process(batch)
-        assert np.array_equal(context.logits_all(), expected)
+        assert agree(context.logits_all(), expected)
         assert len(expected) == 10
 
     def test_shared_tokens(self, context: llama_cy.Context, batch: llama_cy.BatchExt) -> None:
@@ -88,7 +89,7 @@ class TestSameAsBatch:
         found = context.logits()
         context.memory.clear()
         context.decode(PROMPT)
-        np.testing.assert_allclose(found, context.logits(), rtol=1e-4, atol=1e-4)
+        assert_near(found, context.logits(), rtol=1e-4, atol=1e-4)
 
     def test_encode(self, tmp_path: Path) -> None:
         with llama_cy.Model(write_t5(tmp_path / "t5.gguf")) as model, model.context(n_ctx=64, **EXACT) as context:
@@ -97,7 +98,7 @@ class TestSameAsBatch:
             batch = llama_cy.BatchExt(context)
             fill(batch, PROMPT)
             context.process(batch, "encode")
-            assert np.array_equal(context.embeddings_all(), expected)
+            assert agree(context.embeddings_all(), expected)
 
 
 class TestEmbeddings:
@@ -109,7 +110,7 @@ class TestEmbeddings:
         found = context.logits()
         context.memory.clear()
         context.decode(PROMPT)
-        np.testing.assert_allclose(found, context.logits(), rtol=1e-5, atol=1e-5)
+        assert_near(found, context.logits(), rtol=1e-5, atol=1e-5)
 
     def test_given_later(self, context: llama_cy.Context, batch: llama_cy.BatchExt, rows: Any) -> None:
         for pos in range(5):
@@ -123,7 +124,7 @@ class TestEmbeddings:
         found = context.logits()
         context.memory.clear()
         context.decode(PROMPT)
-        np.testing.assert_allclose(found, context.logits(), rtol=1e-5, atol=1e-5)
+        assert_near(found, context.logits(), rtol=1e-5, atol=1e-5)
 
     def test_refused(self, context: llama_cy.Context, batch: llama_cy.BatchExt, rows: Any) -> None:
         for bad in (rows[0][:-1], np.zeros(0), rows, np.array(["a"] * 64)):

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from support.command import ENVIRON, ONE_THREAD, error_line, llama
+from support.command import ONE_THREAD, environment, error_line, llama
 from support.llama_models import write_llama
 
 import llama_cy
@@ -197,7 +197,7 @@ main()
     ) -> subprocess.CompletedProcess[bytes]:
         code = self.BLOCKED.format(blocked=blocked, arguments=arguments, error=error)
         return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, env=ENVIRON, timeout=60, check=False
+            [sys.executable, "-c", code], capture_output=True, env=environment(), timeout=60, check=False
         )  # fmt: skip
 
     @pytest.mark.parametrize("blocked", ["typer", "rich"])
@@ -227,7 +227,7 @@ def test_entry_point() -> None:
 
 def test_import_needs_no_extra() -> None:
     code = "import sys, llama_cy.cli; print([name for name in ('typer', 'rich', 'jinja2') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=ENVIRON, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), timeout=60, check=True)
     assert done.stdout == b"[]\n"
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.command import COMMAND, ENVIRON, ONE_THREAD, llama, pipe, start
+from support.command import COMMAND, ONE_THREAD, environment, llama, pipe, start
 
 
 @pytest.fixture
@@ -90,7 +90,12 @@ class TestStreams:
         os.close(reading)
         model = ["-m", str(tiny_path)] if command[0] in ("info", "tokenize") else []
         done = subprocess.run(
-            [*COMMAND, *command, *model], stdout=writing, stderr=subprocess.PIPE, env=ENVIRON, timeout=60, check=False
+            [*COMMAND, *command, *model],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=60,
+            check=False,
         )
         os.close(writing)
         assert (done.returncode, done.stderr) == (141, b"")
@@ -100,7 +105,7 @@ class TestStreams:
         with open("/dev/full", "wb") as full:
             done = subprocess.run(
                 [*COMMAND, "generate", "Once", "-q", "-m", str(tiny_path)],
-                stdout=full, stderr=subprocess.PIPE, env=ENVIRON, timeout=60, check=False,
+                stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False,
             )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr == b"llama-cy: cannot write to stdout: No space left on device\n"
@@ -118,7 +123,7 @@ class TestStreams:
         done = subprocess.run(
             ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND,
              "generate", prompt, "-n", "3", "-m", str(tiny_path), *ONE_THREAD],
-            capture_output=True, env=ENVIRON, timeout=60, check=False,
+            capture_output=True, env=environment(), timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == code
         assert done.stderr.decode() == stderr
@@ -145,7 +150,7 @@ class TestStreams:
         ours, theirs = os.openpty()
         done = subprocess.run(
             [*COMMAND, "generate", "Once", "-n", "3", "-m", str(tiny_path), *ONE_THREAD],
-            stdout=subprocess.PIPE, stderr=theirs, env=ENVIRON | {"TERM": "xterm", "COLUMNS": "120"}, timeout=60,
+            stdout=subprocess.PIPE, stderr=theirs, env=environment() | {"TERM": "xterm", "COLUMNS": "120"}, timeout=60,
             check=False,
         )  # fmt: skip
         os.close(theirs)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.encoder_models import write_t5
 from support.llama_models import write_llama
+from support.precision import assert_near
 from support.recurrent_models import write_mamba
 
 import llama_cy
@@ -68,7 +69,7 @@ class TestSize:
             with tiny.context(n_ctx=64, n_batch=512, n_ubatch=size, n_threads=1) as context:
                 context.decode(PROMPT)
                 rows.append(context.logits())
-        np.testing.assert_allclose(rows[0], rows[1], rtol=1e-3, atol=2e-2)
+        assert_near(rows[0], rows[1], rtol=1e-3, atol=2e-2)
 
 
 def uses_flash_attention(model: llama_cy.Model, **params: Any) -> bool:
@@ -80,6 +81,7 @@ def uses_flash_attention(model: llama_cy.Model, **params: Any) -> bool:
     return "FLASH_ATTN_EXT" in operations
 
 
+@pytest.mark.cpu
 class TestAttention:
     """What a CPU computes with, unless somebody says."""
 
@@ -123,7 +125,7 @@ class TestThreads:
         assert (context.n_threads, context.n_threads_batch) == (2, 3)
         context.memory.clear()
         context.decode(PROMPT)
-        np.testing.assert_allclose(context.logits(), expected, rtol=1e-3, atol=1e-2)
+        assert_near(context.logits(), expected, rtol=1e-3, atol=1e-2)
 
     def test_one_pool_serves_both(self, context: llama_cy.Context) -> None:
         context.attach(llama_cy.Threadpool(2))
@@ -192,7 +194,7 @@ class TestDecode:
         pieces = context.logits()
         context.memory.clear()
         context.decode(PROMPT)
-        np.testing.assert_allclose(pieces, context.logits(), rtol=1e-3, atol=1e-2)
+        assert_near(pieces, context.logits(), rtol=1e-3, atol=1e-2)
 
     def test_any_iterable(self, context: llama_cy.Context) -> None:
         rows = []

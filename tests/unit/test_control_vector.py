@@ -19,6 +19,7 @@ from support.child import outcomes
 from support.encoder_models import write_bert
 from support.llama_models import write_llama
 from support.oracle import LlamaOracle, relative_error
+from support.precision import assert_near, rounding
 
 import llama_cy
 from llama_cy import ControlVector
@@ -31,7 +32,7 @@ N_LAYER = 4
 EXACT: dict[str, Any] = {
     "n_ctx": 64, "n_threads": 1, "type_k": "f32", "type_v": "f32", "flash_attn_type": "disabled",
 }  # fmt: skip
-TOLERANCE = 5e-5
+TOLERANCE = rounding(5e-5)
 VENDORED = Path(__file__).resolve().parents[2] / "vendor" / "llama.cpp" / "src" / "models"
 
 
@@ -42,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(path: Path) -> Iterator[llama_cy.Model]:
-    with llama_cy.Model(path, n_gpu_layers=0) as opened:
+    with llama_cy.Model(path) as opened:
         yield opened
 
 
@@ -102,7 +103,7 @@ class TestEffect:
         assert context.control_vectors == [(first, 1.0), (second, 0.5)]
         both = row_of(context)
         context.set_control_vectors(first + 0.5 * second)
-        np.testing.assert_allclose(row_of(context), both, rtol=1e-4, atol=1e-4)
+        assert_near(row_of(context), both, rtol=1e-4, atol=1e-4)
         empty: list[Any] = [None, [], {}]
         for nothing in empty:
             context.set_control_vectors(first)
@@ -269,7 +270,7 @@ class TestFromPrompts:
                 want[layer] = axes[:, -1] * (axes[:, -1] @ want[layer])
         if normalize:
             want /= np.linalg.norm(want, axis=1, keepdims=True)
-        np.testing.assert_allclose(found.directions, want, rtol=1e-3, atol=1e-4)
+        assert_near(found.directions, want, rtol=1e-3, atol=1e-4)
         assert found.model_hint == "llama"
 
     def test_long_prompts(self, model: llama_cy.Model) -> None:

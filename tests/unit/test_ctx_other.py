@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.mtp_models import write_gemma4, write_gemma4_assistant, write_qwen35
+from support.precision import assert_near
 
 import llama_cy
 
@@ -76,7 +77,7 @@ def test_attends_to_the_other_memory(target: llama_cy.Model, assistant: llama_cy
             scores = k[:, head // 2] @ q[head]
             weights = np.exp(scores - scores.max())
             expected.append(weights / weights.sum() @ v[:, head // 2])
-        np.testing.assert_allclose(seen[f"kqv_out-{layer}"].reshape(4, HEAD_DIM), expected, rtol=1e-4, atol=1e-4)
+        assert_near(seen[f"kqv_out-{layer}"].reshape(4, HEAD_DIM), np.array(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_follows_what_the_other_decodes(target: llama_cy.Model, assistant: llama_cy.Model) -> None:

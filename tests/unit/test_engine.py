@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.precision import assert_near
 
 import llama_cy
 from llama_cy import Engine, InferenceBackend, LlamaCppEngine, NumpyEngine
@@ -105,7 +106,7 @@ def test_long_prompts_take_several_batches(tiny: llama_cy.Model) -> None:
         llama_cy.load(tiny.path, n_ctx=64) as whole,
         llama_cy.load(tiny.path, n_ctx=64, context={"n_batch": 7}) as parts,
     ):
-        np.testing.assert_allclose(parts.logits(tokens), whole.logits(tokens), rtol=0.1, atol=0.1)
+        assert_near(parts.logits(tokens), whole.logits(tokens), rtol=0.1, atol=0.1)
         for engine in (whole, parts):
             with pytest.raises(ValueError, match="empty"):
                 engine.logits([])

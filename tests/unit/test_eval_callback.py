@@ -17,6 +17,7 @@ from support.child import check_output, outcomes, run
 from support.gemma_models import write_gemma3
 from support.llama_models import write_llama
 from support.oracle import relative_error
+from support.precision import agree, offloaded, rounding
 from support.recurrent_models import write_mamba
 
 import llama_cy
@@ -72,7 +73,7 @@ class TestTensor:
     def test_a_product_is_that_of_numpy(self, seen: list[Tensor], tiny_path: Path) -> None:
         weights = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(tiny_path).tensors}
         norm, gate = one(seen, "ffn_norm-0", "MUL").data, one(seen, "ffn_gate-0", "MUL_MAT").data
-        assert relative_error(gate, norm @ weights["blk.0.ffn_gate.weight"].T) < 1e-6
+        assert relative_error(gate, norm @ weights["blk.0.ffn_gate.weight"].T) < rounding(1e-6)
 
     def test_last_is_the_logits(self, seen: list[Tensor]) -> None:
         assert (one(seen, "result_output").data == self.logits).all()
@@ -91,7 +92,8 @@ class TestTensor:
         with watched(tiny, spoil) as context, tiny.context(n_ctx=64, n_threads=1) as other:
             context.decode(TOKENS)
             other.decode(TOKENS)
-            assert (context.logits() == other.logits()).all()
+            # What is looked at is not fused with what follows.
+            assert agree(context.logits(), other.logits())
 
     @pytest.mark.parametrize("cache", ["f16", "bf16", "q8_0", "q4_0"])
     def test_cache_types_are_read(self, tmp_path: Path, cache: str) -> None:
@@ -248,7 +250,8 @@ class TestEnd:
             loop = context.generate([1, 2], max_tokens=20, ignore_eog=True)
             tokens = list(loop)
             assert loop.finish_reason == "cancelled"
-            assert len(tokens) == (3 if name == LAST else 2)
+            # A GPU computes to the end whatever is said.
+            assert len(tokens) in ((3,) if name == LAST else (2, 3) if offloaded() else (2,))
             assert context.memory.seq_pos_max() == 1 + len(tokens)
 
     def test_false_cancels_a_prompt(self, tiny: llama_cy.Model) -> None:
@@ -270,6 +273,8 @@ class TestEnd:
                 fresh = other.complete([1, 2], llama_cy.Sampler.greedy(), max_tokens=5, ignore_eog=True)
             assert fresh.tokens == again.tokens
 
+    # A GPU does not ask on its way through a micro batch.
+    @pytest.mark.cpu
     def test_cancel_from_inside(self, tiny: llama_cy.Model) -> None:
         with watched(tiny, lambda tensor: context.cancel(), "embd") as context:
             with pytest.raises(llama_cy.DecodeAborted):
@@ -295,7 +300,9 @@ class TestEnd:
             context.decode(TOKENS)
             with model.context(n_ctx=64, n_threads=1) as other:
                 other.decode(TOKENS)
-                assert (context.logits() == other.logits()).all()
+                assert agree(
+                    context.logits(), other.logits(), kind="recurrent" if write is write_mamba else "attention"
+                )
 
 
 class TestLife:

@@ -60,14 +60,14 @@ CASES: dict[str, tuple[Callable[..., Path], dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_facts(name: str, tmp_path: Path) -> None:
     write, arguments, expected = CASES[name]
-    with llama_cy.Model(write(tmp_path / "model.gguf", **arguments), n_gpu_layers=0) as model:
+    with llama_cy.Model(write(tmp_path / "model.gguf", **arguments)) as model:
         wanted = expected if write is write_bert else DENSE | expected
         assert {fact: getattr(model, fact) for fact in wanted} == wanted
 
 
 def test_a_head_that_widens(tmp_path: Path) -> None:
     path = write_gemma_embedding(tmp_path / "model.gguf")
-    with llama_cy.Model(path, n_gpu_layers=0) as model:
+    with llama_cy.Model(path) as model:
         assert (model.n_embd, model.n_embd_inp, model.n_embd_out) == (64, 64, 64)
 
 
@@ -83,7 +83,7 @@ class TestMetadata:
     @pytest.fixture
     def model(self, tmp_path: Path) -> Iterator[llama_cy.Model]:
         path = write_llama(tmp_path / "model.gguf", metadata=self.KEYS)
-        with llama_cy.Model(path, n_gpu_layers=0) as model:
+        with llama_cy.Model(path) as model:
             yield model
 
     def test_by_key(self, model: llama_cy.Model) -> None:
@@ -116,17 +116,17 @@ class TestSave:
     @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
     def test_comes_back(self, write: Callable[..., Path], tmp_path: Path) -> None:
         facts = []
-        with llama_cy.Model(write(tmp_path / "model.gguf"), n_gpu_layers=0) as model:
+        with llama_cy.Model(write(tmp_path / "model.gguf")) as model:
             model.save(tmp_path / "copy.gguf")
             facts.append((model.n_params, model.n_layer, model.n_swa, model.is_hybrid, model.is_recurrent))
-        with llama_cy.Model(tmp_path / "copy.gguf", n_gpu_layers=0) as model:
+        with llama_cy.Model(tmp_path / "copy.gguf") as model:
             facts.append((model.n_params, model.n_layer, model.n_swa, model.is_hybrid, model.is_recurrent))
         assert facts[0] == facts[1]
 
     def test_the_copy_computes_the_same(self, tiny: llama_cy.Model, tmp_path: Path) -> None:
         tiny.save(tmp_path / "copy.gguf")
         assert [path.name for path in tmp_path.iterdir()] == ["copy.gguf"]
-        with llama_cy.Model(tmp_path / "copy.gguf", n_gpu_layers=0) as copy:
+        with llama_cy.Model(tmp_path / "copy.gguf") as copy:
             rows = []
             for model in (tiny, copy):
                 with model.context(n_ctx=64, n_threads=1) as context:
@@ -151,7 +151,7 @@ class TestSave:
     def test_what_llama_cpp_would_lose(self, write: Callable[..., Path], tmp_path: Path) -> None:
         path = write(tmp_path / "model.gguf")
         refused = pytest.raises(llama_cy.LlamaError, match="can't save this model")
-        with llama_cy.Model(path, n_gpu_layers=0) as model, refused:
+        with llama_cy.Model(path) as model, refused:
             model.save(tmp_path / "copy.gguf")
         assert [path.name for path in tmp_path.iterdir()] == ["model.gguf"]
 

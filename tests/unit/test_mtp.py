@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.llama_models import write_llama
 from support.mtp_models import write_qwen35
+from support.precision import assert_near
 
 import llama_cy
 
@@ -64,7 +65,7 @@ def test_head_alone_in_numpy(tmp_path: Path, half: str) -> None:
     read = weights["token_embd.weight"][tokens] if half == "token" else states
     read = rms(read, weights[f"blk.2.nextn.{'enorm' if half == 'token' else 'hnorm'}.weight"])
     expected = rms(read, weights["blk.2.nextn.shared_head_norm.weight"]) @ weights["output.weight"].T
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert_near(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @given(st.lists(st.integers(0, 300), min_size=2, max_size=12), st.integers(1, 11))
@@ -76,7 +77,7 @@ def test_in_two_steps_as_in_one(context: llama_cy.Context, tokens: list[int], cu
     context.memory.clear()
     process(context, tokens[:cut], states[:cut])
     found = process(context, tokens[cut:], states[cut:], cut)
-    np.testing.assert_allclose(found, expected[cut:], rtol=1e-3, atol=1e-3)
+    assert_near(found, expected[cut:], rtol=1e-3, atol=1e-3, kind="recurrent")
     assert context.memory.seq_pos_max(0) == len(tokens) - 1
 
 

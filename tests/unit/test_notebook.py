@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.manager import KernelManager
-from support.child import ENVIRON
+from support.child import environment
 from support.llama_models import write_llama
 
 import llama_cy
@@ -86,7 +86,7 @@ class Kernel:
         self.manager: Any = KernelManager(kernel_name="python3")
         spec: Any = self.manager.kernel_spec
         spec.argv[0] = sys.executable
-        self.manager.start_kernel(env=ENVIRON, stderr=subprocess.DEVNULL)
+        self.manager.start_kernel(env=environment(), stderr=subprocess.DEVNULL)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=SECONDS)

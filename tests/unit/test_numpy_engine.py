@@ -28,9 +28,13 @@ from llama_cy.gguf_header import read_header
 from llama_cy.numpy_llama import NumpyLlama
 from llama_cy.text_pieces import stop_texts, texts_of
 
+# Compared with what the CPU gives.
+pytestmark = pytest.mark.cpu
+
 # The demo model is Q8_0, for which llama.cpp rounds activations to 8 bits: below this distance of the two likeliest
-# tokens either may come out. Largest error seen of a difference of two logits: 0.12.
-MARGIN = 0.4
+# tokens either may come out. In 2,217 rows of 21 stories the distance of the likeliest to another token was off by up
+# to 0.55, and another one came out where the two were up to 0.065 apart.
+MARGIN = 0.6
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from support.encoder_models import write_bert, write_t5
+from support.precision import assert_near
 
 import llama_cy
 
@@ -96,7 +97,7 @@ class TestEmbeddings:
         more_logits, more_rows = embedding.logits_all(), embedding.embeddings_all()
         # Ten rows in 64 dimensions: what maps these embeddings to their logits is a linear map.
         solution = np.linalg.lstsq(np.vstack([rows, more_rows]), np.vstack([logits, more_logits]), rcond=None)[0]
-        np.testing.assert_allclose(rows @ solution, logits, rtol=1e-3, atol=1e-3)
+        assert_near(rows @ solution, logits, rtol=1e-3, atol=1e-3)
 
     def test_row_that_is_not_there(self, embedding: llama_cy.Context) -> None:
         with pytest.raises(ValueError, match="row -1 has no embedding"):
@@ -119,7 +120,7 @@ class TestEmbeddings:
         expected = {"mean": rows.mean(axis=0), "cls": rows[0], "last": rows[-1]}[pooling_type]
         with tiny.context(n_ctx=64, embeddings=True, pooling_type=pooling_type, **EXACT) as context:
             context.decode(PROMPT)
-            np.testing.assert_allclose(context.embeddings_seq(0), expected, rtol=1e-4, atol=1e-4)
+            assert_near(context.embeddings_seq(0), expected, rtol=1e-4, atol=1e-4)
             # What a row would show is memory that nothing was written to.
             for read in (context.embeddings, context.embeddings_all):
                 with pytest.raises(ValueError, match="pooled"):

@@ -213,6 +213,8 @@ def test_the_process_ends(tiny_path: Path, how: str) -> None:
     assert (child.code, child.stdout, child.stderr) == (0, "begun\n", "")
 
 
+# A child does not inherit a GPU.
+@pytest.mark.cpu
 @pytest.mark.parametrize("n", [0, 3])
 def test_a_fork_in_mid_loop(tiny_path: Path, n: int) -> None:
     source = """

@@ -16,6 +16,9 @@ from support.child import check_output, outcomes
 
 import llama_cy
 
+# Threads are the CPU's.
+pytestmark = pytest.mark.cpu
+
 PROMPT = list(range(20, 60))
 LINUX = sys.platform == "linux"
 TASKS = Path("/proc/self/task")

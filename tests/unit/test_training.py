@@ -20,6 +20,9 @@ from support.recurrent_models import write_jamba, write_mamba
 import llama_cy
 from llama_cy import Tensor, Trainer
 
+# Not every GPU has every step backwards.
+pytestmark = pytest.mark.cpu
+
 N_CTX = 256
 PARAMS: dict[str, Any] = {"n_ctx": N_CTX, "n_batch": N_CTX, "n_ubatch": N_CTX, "n_threads": 1}
 # A text with a rule in it, and nothing that a model without weights would know.

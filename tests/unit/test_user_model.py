@@ -53,7 +53,7 @@ def row_of(model: llama_cy.Model) -> npt.NDArray[np.float32]:
 
 
 def test_a_model_from_user_computes_what_the_file_does(tiny: llama_cy.Model, source: Source) -> None:
-    with llama_cy.Model.init_from_user(source.metadata, source, n_gpu_layers=0) as model:
+    with llama_cy.Model.init_from_user(source.metadata, source) as model:
         assert source.asked.keys() >= source.weights.keys()
         assert (model.path, model.n_layer, model.vocab.n_tokens) == ("", tiny.n_layer, tiny.vocab.n_tokens)
         assert np.array_equal(row_of(model), row_of(tiny))
@@ -65,7 +65,7 @@ def test_types(tiny: llama_cy.Model, source: Source, kind: str, error: float) ->
         "blk.0.attn_q.weight": kind,
         "output.weight": llama_cy.GGMLType[kind.upper()],
     }
-    with llama_cy.Model.init_from_user(source.metadata, source, types=types, n_gpu_layers=0) as model:
+    with llama_cy.Model.init_from_user(source.metadata, source, types=types) as model:
         assert {source.asked[name] for name in types} == {llama_cy.GGMLType[kind.upper()]}
         assert source.asked["token_embd.weight"] is llama_cy.GGMLType.F32
         rows = row_of(model), row_of(tiny)
@@ -73,7 +73,7 @@ def test_types(tiny: llama_cy.Model, source: Source, kind: str, error: float) ->
 
 
 def test_none_is_what_a_file_may_leave_out(source: Source) -> None:
-    with llama_cy.Model.init_from_user(source.metadata, lambda name, shape, kind: None, n_gpu_layers=0) as model:
+    with llama_cy.Model.init_from_user(source.metadata, lambda name, shape, kind: None) as model:
         assert not row_of(model).any()
 
 

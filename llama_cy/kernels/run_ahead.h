@@ -19,6 +19,9 @@
 
 namespace llama_cy {
 
+// How long a thread that has to wait stays awake.
+constexpr int LINGER_US = 100;
+
 typedef void (*scope_function)(int);
 typedef void (*end_function)();
 
@@ -70,6 +73,7 @@ class run_ahead : public decoding_ahead {
 
     // Waits a moment for the next turn; returns whether there was one. Its sampler goes back with give().
     bool next(ahead_turn & turn, int milliseconds) {
+        linger([this] { return n_ready_.load(std::memory_order_relaxed) > 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         if (!came_.wait_for(lock, std::chrono::milliseconds(milliseconds), [this] { return failed_ || !ready_.empty(); })) {
             return false;
@@ -79,6 +83,9 @@ class run_ahead : public decoding_ahead {
         }
         turn = std::move(ready_.front());
         ready_.pop_front();
+        n_ready_.store(ready_.size(), std::memory_order_relaxed);
+        // Whom it wakes needs the lock at once.
+        lock.unlock();
         went_.notify_one();
         return true;
     }
@@ -116,6 +123,14 @@ class run_ahead : public decoding_ahead {
     }
 
   private:
+    // Stays awake for a moment: to sleep and be woken takes as long as a small decode, and may end on the other's core.
+    template <typename Condition> static void linger(Condition done) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(LINGER_US);
+        while (!done() && std::chrono::steady_clock::now() < end) {
+            std::this_thread::yield();
+        }
+    }
+
     void run() {
         try {
             work();
@@ -130,6 +145,7 @@ class run_ahead : public decoding_ahead {
         bool more = true;
         while (more) {
             ahead_turn turn;
+            linger([this] { return n_ready_.load(std::memory_order_relaxed) < bound_; });
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 went_.wait(lock, [this] { return stopping_ || ready_.size() < bound_; });
@@ -149,8 +165,10 @@ class run_ahead : public decoding_ahead {
             more = !turn.last();
             try {
                 save(turn);
-                std::lock_guard<std::mutex> lock(mutex_);
+                std::unique_lock<std::mutex> lock(mutex_);
                 ready_.push_back(std::move(turn));
+                n_ready_.store(ready_.size(), std::memory_order_relaxed);
+                lock.unlock();
                 came_.notify_one();
             } catch (...) {
                 llama_sampler_free(turn.sampler);
@@ -196,6 +214,7 @@ class run_ahead : public decoding_ahead {
     std::condition_variable came_;
     std::condition_variable went_;
     std::deque<ahead_turn> ready_;
+    std::atomic<size_t> n_ready_{0};
     std::vector<llama_sampler *> spare_;
     bool stopping_ = false;
     // Whether there was no memory to go on with.

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import real
-from .gguf_file import gguf_bytes, write_whole
+from .gguf_file import gguf_bytes
+from .whole_file import whole_file
 
 if TYPE_CHECKING:
     from .model import Model
@@ -74,4 +75,6 @@ def write_lora(
             # Its rows are looked up, not multiplied with, so llama.cpp has them the other way round.
             first, second = second, first.T
         tensors |= {f"{name}.lora_a": first, f"{name}.lora_b": second}
-    write_whole(path, gguf_bytes(facts | dict(metadata or {}), tensors))
+    data = gguf_bytes(facts | dict(metadata or {}), tensors)
+    with whole_file(path) as part:
+        part.write_bytes(data)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from .checks import FLOAT32_MAX, each, real
 from .cvec import read
 from .errors import ContextError
-from .gguf_file import gguf_bytes, write_whole
+from .gguf_file import gguf_bytes
 from .loop import prompt_tokens
+from .whole_file import whole_file
 
 if TYPE_CHECKING:
     from .model import Model
@@ -137,7 +138,9 @@ class ControlVector:
             "controlvector.layer_count": len(self._directions),
         }
         rows = {f"direction.{layer}": row for layer, row in enumerate(self._directions, 1)}
-        write_whole(path, gguf_bytes(facts, rows))
+        data = gguf_bytes(facts, rows)
+        with whole_file(path) as part:
+            part.write_bytes(data)
 
     @staticmethod
     def from_prompts(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,14 +65,3 @@ def gguf_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[np
         offset += len(body[-1])
     start = b"".join(head)
     return b"".join([start, b"\0" * (-len(start) % ALIGNMENT), *body])
-
-
-def write_whole(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], data: bytes | memoryview) -> None:
-    """Write a file that appears whole or not at all."""
-    target = Path(os.fsdecode(path))
-    part = target.with_name(target.name + ".part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

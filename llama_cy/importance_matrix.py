@@ -13,11 +13,12 @@ from .activations import Activations
 from .checks import each, integer
 from .embedding import collect
 from .enums import GGMLType
-from .gguf_file import gguf_bytes, write_whole
+from .gguf_file import gguf_bytes
 from .gguf_header import read_header
 from .gguf_tensors import DECODERS
 from .loading import readable
 from .model import Model
+from .whole_file import whole_file
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Array = npt.NDArray[np.float32]
@@ -118,7 +119,9 @@ class ImportanceMatrix:
             "imatrix.chunk_count": self.n_chunks,
             "imatrix.chunk_size": self.chunk_size,
         }
-        write_whole(path, gguf_bytes(metadata, tensors))
+        data = gguf_bytes(metadata, tensors)
+        with whole_file(path) as part:
+            part.write_bytes(data)
 
     @classmethod
     def load(cls, path: _Path) -> ImportanceMatrix:

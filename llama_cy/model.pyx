@@ -13,7 +13,6 @@ from llama_cy.loading cimport LoadParams
 from llama_cy.model_facts cimport ModelFacts
 
 import os
-from pathlib import Path
 
 from . import log
 from .checks import flag
@@ -21,6 +20,7 @@ from .errors import LlamaError
 from .gguf_header import read_header
 from .progress import reporter
 from .sources import descriptor, in_memory, name_of
+from .whole_file import whole_file
 
 import_llama_cy()
 
@@ -257,13 +257,12 @@ use_extra_bufts, no_host, load_mtp
         if handle.spread:
             raise LlamaError(f"llama.cpp can't save this model: its tensors are split over {', '.join(handle.spread)}")
         name = os.fsdecode(path)
-        target = Path(name)
-        part = target.with_name(target.name + ".part")
-        data = os.fsencode(part)
-        with open(data, "wb"):
-            pass
-        cdef const char * c_path = data
-        try:
+        cdef const char * c_path
+        with whole_file(name) as part:
+            # llama.cpp does not come back from a file that it can't open.
+            part.touch()
+            data = os.fsencode(part)
+            c_path = data
             log.begin()
             enter_native()
             try:
@@ -277,6 +276,3 @@ use_extra_bufts, no_host, load_mtp
                 written = sum([tensor.size for tensor in read_header(file, 0, "model", name).tensors.values()])
             if written < self.size:
                 raise LlamaError(f"llama.cpp can't save this model: it leaves out {self.size - written} bytes of weights")
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)

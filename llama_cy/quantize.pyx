@@ -37,7 +37,6 @@ from .quantize_plan import (
     EMBEDDINGS,
     Quantization,
     QuantizedTensor,
-    beside,
     check_imatrix,
     check_overrides,
     check_plan,
@@ -51,6 +50,7 @@ from .quantize_plan import (
     renamed,
     target_type,
 )
+from .whole_file import whole_file
 
 import_llama_cy()
 
@@ -324,7 +324,7 @@ def quantize(
     check_plan(plan, c_params.c.allow_requantize)
     check_weights(plan, headers, names)
     c_params.c.dry_run = False
-    with reporter(progress, f"Quantizing {os.path.basename(name)}") as callback, beside(target) as part:
+    with reporter(progress, f"Quantizing {os.path.basename(name)}") as callback, whole_file(target) as part:
         lines = Lines()
         lines.types, lines.callback = [], callback
         lines.sizes = [tensor.nbytes_before for tensor in plan.tensors]

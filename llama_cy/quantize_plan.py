@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -258,22 +257,6 @@ def check_weights(plan: Quantization, headers: list[Header], names: Mapping[str,
                     raise ValueError(
                         f"{name} has weights beyond {MAX_WEIGHT:g} or NaN; {plan.ftype.name} has no room for them"
                     )
-
-
-@contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """Give a path of the same name in a folder beside; what is written there takes its place if nothing is raised."""
-    from shutil import rmtree
-    from tempfile import mkdtemp
-
-    folder = Path(mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        yield folder / target.name
-        # The first of several files is what is loaded, so it comes last.
-        for part in sorted(folder.iterdir(), reverse=True):
-            os.replace(part, target.with_name(part.name))
-    finally:
-        rmtree(folder, ignore_errors=True)
 
 
 def check_written(path: Path) -> None:

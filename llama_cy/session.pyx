@@ -25,7 +25,7 @@ import numpy as np
 
 from . import log
 from .errors import StateError
-from .snapshot import whole_file
+from .whole_file import whole_file
 
 import_llama_cy()
 

@@ -9,14 +9,13 @@ from llama cimport llama_token
 
 import os
 import struct
-import threading
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from .errors import StateError
+from .whole_file import whole_file
 
 # Magic, origin, sequence, flags, first and last position, tokens, bytes of state; then the checksum of all the rest.
 HEADER = struct.Struct("<8s32siIiiIQ")
@@ -29,19 +28,6 @@ cdef size_t HEAD = HEADER.size + CHECKSUM.size
 cdef object checksum(object data):
     view = memoryview(data)
     return zlib.crc32(view[HEADER.size + CHECKSUM.size:], zlib.crc32(view[:HEADER.size]))
-
-
-@contextmanager
-def whole_file(path):
-    """Give the path of an empty file beside `path`, whose place it takes if nothing is raised."""
-    target = Path(os.fsdecode(path))
-    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        part.touch(exist_ok=False)
-        yield part
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @cython.final

@@ -1,0 +1,29 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Iterator[Path]:
+    """Give a path of the same name in a folder beside `path`; what is written there moves up if nothing is raised.
+
+    That is the file, and what else is in the folder by then, as further parts of a model.
+    """
+    from shutil import rmtree
+    from tempfile import mkdtemp
+
+    target = Path(os.fsdecode(path))
+    # A name may be as long as the file system allows, which leaves nothing to add.
+    folder = Path(mkdtemp(prefix=f".{target.name[:64]}.", suffix=".part", dir=target.parent))
+    try:
+        yield folder / target.name
+        # The first of several files is what is loaded, so it comes last.
+        for part in sorted(folder.iterdir(), reverse=True):
+            os.replace(part, target.with_name(part.name))
+    finally:
+        rmtree(folder, ignore_errors=True)

@@ -35,12 +35,13 @@ BuildError, check_tools = build.BuildError, build.check_tools
 MACOS = "13.3"
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
-    "_llama", "abort", "lifetime", "handle", "vocab", "loading", "model_facts", "model", "batch", "batch_arrays",
-    "threadpool", "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params", "decoder",
-    "prefix", "outputs", "context", "rows", "memory", "state", "sampler_handle", "sampler", "sampler_grammar",
-    "sampler_custom", "sampler_chain", "backend_sampling", "logprobs", "batch_sampling", "loop", "stream",
-    "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab", "adapter", "cvec", "cpu", "capsule",
-    "library", "snapshot", "session", "training", "user_model", "quantize", "activations", "sharing",
+    "_llama", "abort", "lifetime", "handle", "vocab_facts", "vocab", "loading", "model_facts", "model", "batch",
+    "batch_arrays", "threadpool", "eval_callback", "abort_callback", "context_handle", "batch_ext",
+    "context_params", "decoder", "prefix", "outputs", "context", "rows", "memory", "state", "sampler_handle",
+    "sampler", "sampler_grammar", "sampler_custom", "sampler_chain", "backend_sampling", "logprobs",
+    "batch_sampling", "loop", "stream", "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab",
+    "adapter", "cvec", "cpu", "capsule", "library", "snapshot", "session", "training", "user_model", "quantize",
+    "activations", "sharing",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
 TABLE = "include/llama_cy_api.h"

@@ -139,12 +139,12 @@ def block(item: Documented) -> Iterator[str]:
     yield from body(item)
 
 
-def order(item: Documented) -> tuple[str, bool, bool, int]:
-    """Sort a page: a class, its properties, its methods as the stub has them."""
+def order(item: Documented) -> tuple[str, bool, bool, str, int]:
+    """Sort a page: a class, its properties, its methods as the stubs of its modules have them."""
     owner, _, own = item.name.rpartition(".")
     found = find(item.name)
-    line = found.lineno or 0 if found is not None else 0
-    return (owner or own, bool(owner), not inspect.isdatadescriptor(item.value), line)
+    module, line = (found.module.path, found.lineno or 0) if found is not None else ("", 0)
+    return (owner or own, bool(owner), not inspect.isdatadescriptor(item.value), module, line)
 
 
 def functions() -> str:

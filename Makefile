@@ -62,7 +62,7 @@ $(TEST_STAMP): $(BUILD_STAMP) pyproject.toml
 lint: build $(TEST_STAMP) ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint llama_cy
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint llama_cy tests examples include
 	$(VENV)/bin/mypy
 
 fuzz: build $(TEST_STAMP) ## mutants of every file that is read, or random calls: FUZZ_ARGS="model --count 20000" or "stateful --examples 100000"

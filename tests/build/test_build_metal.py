@@ -16,11 +16,11 @@ MAC = {
     "sysctl": 'case "$2" in hw.optional.arm64) echo ${FAKE_ARM64:-1} ;; *) echo ${FAKE_TRANSLATED:-0} ;; esac',
     "xcode-select": "echo /Library/Developer/CommandLineTools",
     "make": 'echo "make $* CMAKE_ARGS=$CMAKE_ARGS" >> "$CALLS"',
-    "python3": f"""
+    "python3": """
 case "$*" in
-    *platform.machine*) echo ${{FAKE_MACHINE:-arm64}} ;;
-    *version_info*) exit ${{FAKE_OLD:-0}} ;;
-    *) echo "python3 $* LLAMA_CY_PORTABLE=${{LLAMA_CY_PORTABLE:-}}" >> "$CALLS" ;;
+    *platform.machine*) echo ${FAKE_MACHINE:-arm64} ;;
+    *version_info*) exit ${FAKE_OLD:-0} ;;
+    *) echo "python3 $* LLAMA_CY_PORTABLE=${LLAMA_CY_PORTABLE:-}" >> "$CALLS" ;;
 esac""",
     "arch": 'echo "arch $*" >> "$CALLS"',
 }

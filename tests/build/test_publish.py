@@ -111,8 +111,10 @@ def test_the_source_distribution_is_in_order(sdist: Path) -> None:
     assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", sdist)
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("setup.py", "vendor/build.py", "vendor/llama.cpp/include/llama.h", "vendor/llama.cpp/LICENSE",
-                 "llama_cy/hooks/hook-llama_cy.py", "examples/apps/story_server/main.cpp", "include/llama.pxd"):  # fmt: skip
+    for name in (
+        "setup.py", "vendor/build.py", "vendor/llama.cpp/include/llama.h", "vendor/llama.cpp/LICENSE",
+        "llama_cy/hooks/hook-llama_cy.py", "examples/apps/story_server/main.cpp", "include/llama.pxd",
+    ):  # fmt: skip
         assert name in names
     assert not [name for name in names if name.endswith((".so", ".pyc", ".o"))]
     print(f"{sdist.name}: {sdist.stat().st_size / 2**20:.1f} MiB")

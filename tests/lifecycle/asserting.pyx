@@ -2,7 +2,6 @@
 """Makes asserts of llama.cpp fail, on threads that can unwind and on threads that can't."""
 
 from gguf cimport gguf_context, gguf_free, gguf_get_key, gguf_init_empty
-from libcpp cimport bool
 from libcpp.string cimport string
 from llama cimport import_llama_cy
 

@@ -137,9 +137,9 @@ cdef class Search:
         return llama_decode(self.ctx, self.batch)
 
     cdef int run(self, int max_tokens) except -100 nogil:
-        cdef int i, code
+        cdef int _i, code
         self.step(True)
-        for i in range(max_tokens - 1):
+        for _i in range(max_tokens - 1):
             if self.beams.empty() or <int> self.ended.size() >= self.n_beams:
                 return 0
             code = self.decode()

@@ -9,10 +9,10 @@ NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt $(wildcard vendor/*.py) l
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
 # Settings of the environment that change what is built: when they do, it is built again.
 SETTINGS := build/settings-make
-$(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
+$(shell mkdir -p build; printenv CMAKE_ARGS LLAMA_CY_LINK LLAMA_CY_DEBUG LLAMA_CY_PORTABLE LLAMA_CPP_SOURCE MACOSX_DEPLOYMENT_TARGET \
     > $(SETTINGS).new; cmp -s $(SETTINGS).new $(SETTINGS) || cp $(SETTINGS).new $(SETTINGS))
 
-.PHONY: demo test test-gpu test-vulkan test-darwin test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
+.PHONY: demo test test-gpu test-vulkan test-darwin test-windows test-linux test-wheels test-peers build lint mirror reference gate bump demo-model clean coverage fuzz sanitize bench
 
 demo: build ## print a story from the built-in model
 	@$(VENV)/bin/llama-cy generate "Once upon a time" --echo --max-tokens 250
@@ -27,8 +27,16 @@ test-vulkan: build $(TEST_STAMP) ## tests of devices with Vulkan on the CPU by M
 	$(PY) -m tools.vulkan $(VULKAN_ARGS)
 
 test-darwin: build $(TEST_STAMP) ## build for a Mac with zig and ld64.lld (`apt install lld`), and read what came out
-	$(PY) -m pip install --quiet --group darwin
+	$(PY) -m pip install --quiet --group cross
 	$(VENV)/bin/pytest -m darwin tests/darwin $(PYTEST_ARGS)
+
+test-windows: build $(TEST_STAMP) ## build for Windows with zig, read what came out, and run it under wine (`apt install wine64`)
+	$(PY) -m pip install --quiet --group cross
+	$(VENV)/bin/pytest -m windows tests/windows $(PYTEST_ARGS)
+
+test-linux: build $(TEST_STAMP) ## build for arm64 (`apt install g++-aarch64-linux-gnu qemu-user`), for musl and for CPython 3.14
+	$(PY) -m pip install --quiet --group cross
+	$(VENV)/bin/pytest -m linux tests/linux $(PYTEST_ARGS)
 
 test-wheels: build $(TEST_STAMP) ## build what is published, check it, and install it where the source tree is not in sight
 	$(PY) -m pip install --quiet --group wheels

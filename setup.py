@@ -6,13 +6,12 @@ import copy
 import importlib.util
 import os
 import platform as host
-import re
 import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ def script(path: str):  # type: ignore[no-untyped-def]
 
 build = script("vendor/build.py")
 variants = script("llama_cy/variants.py")
+mac = script("vendor/mac.py")
+windows = script("vendor/windows.py")
 BuildError, check_tools = build.BuildError, build.check_tools
 
 MACOS = "13.3"
@@ -44,6 +45,8 @@ MODULES = (
     "activations", "sharing",
 )  # fmt: skip
 COVERAGE = os.environ.get("LLAMA_CY_COVERAGE") == "1"
+# Notice who frees what is not theirs, in the two modules that keep the books (docs/embed.md).
+DEBUG = os.environ.get("LLAMA_CY_DEBUG") == "1"
 TABLE = "include/llama_cy_api.h"
 HEADERS = ("llama.h", "ggml.h", "ggml-cpu.h", "ggml-backend.h", "ggml-alloc.h", "ggml-opt.h", "gguf.h")
 
@@ -73,10 +76,11 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
     Parameters
     ----------
     platform : str
-        ``linux-x86_64``, ``linux-aarch64``, ``darwin-arm64``, ``darwin-x86_64``.
+        ``linux-x86_64``, ``linux-aarch64``, ``darwin-arm64``, ``darwin-x86_64``, ``win32-x86_64``.
     environ : mapping of str to str
         ``CMAKE_ARGS`` is passed through and wins over our own options; ``MACOSX_DEPLOYMENT_TARGET`` is respected.
         ``LLAMA_CY_PORTABLE=1`` is for wheels: code for any CPU of the platform, and variants for better ones.
+        ``LLAMA_CY_COMPILER`` and ``CXX`` say whose flags Windows gets.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
     variables: dict[str, str] = {}
     frameworks: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
-    compile_args: tuple[str, ...] = ("-std=c++17", "-fvisibility=hidden")
+    compile_args: tuple[str, ...] = ("-std=c++17", "-fvisibility=hidden", "-Wno-unused-function")
     link_args: tuple[str, ...] = ()
     given = cmake_arguments(environ)
     debug = given.get("CMAKE_BUILD_TYPE", "Release") == "Debug"
@@ -124,8 +128,18 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
     elif system == "linux":
         libraries = ("pthread", "dl", "m")
         link_args = ("-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", *([] if debug else ["-Wl,-s"]))
+    elif platform == "win32-x86_64":
+        # ggml looks the CPU's name up in the registry.
+        libraries = ("advapi32",)
+        if asked(windows.kind, environ) == "msvc":
+            compile_args, link_args = windows.MSVC_DEBUG if debug else windows.MSVC
+            options["CMAKE_MSVC_RUNTIME_LIBRARY"] = "MultiThreadedDLL"
+        else:
+            # CPython's headers ask Microsoft's compiler only whether pointers have 64 bits.
+            compile_args += ("-DMS_WIN64",)
+            link_args = ("-static-libgcc", "-static-libstdc++", "-Wl,--gc-sections", *([] if debug else ["-Wl,-s"]))
     else:
-        raise BuildError(f"no build settings for {platform!r}; Linux and macOS are supported")
+        raise BuildError(f"no build settings for {platform!r}; Linux, macOS and Windows on x86-64 are supported")
     portable = environ.get("LLAMA_CY_PORTABLE") == "1"
     if portable:
         options |= variants.PORTABLE.get(platform, {})
@@ -140,6 +154,14 @@ def native_config(platform: str, environ: Mapping[str, str]) -> NativeConfig:
         cmake_options=options, compile_args=compile_args, link_args=link_args, frameworks=frameworks,
         libraries=libraries, environ=variables, variants=variants.VARIANTS.get(platform, ()) if portable else (),
     )  # fmt: skip
+
+
+def asked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what refuses a setting of the environment with a ValueError, and end the build with its words."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise BuildError(str(error)) from None
 
 
 def cmake_arguments(environ: Mapping[str, str]) -> dict[str, str]:
@@ -165,39 +187,10 @@ def platform_name() -> str:
     """Name the platform to build for as :func:`native_config` expects it."""
     machine = {"amd64": "x86_64"}.get(host.machine().lower(), host.machine().lower())
     if sys.platform == "darwin":
-        machine = mac_machine(os.environ.get("ARCHFLAGS", ""), machine, os.uname().version, sysconfig.get_platform())
-    return f"{sys.platform}-{machine}"
-
-
-def mac_machine(archflags: str, running: str, kernel: str, python: str) -> str:
-    """Choose the one architecture to build for on a Mac: what ARCHFLAGS asks for, or the Mac's own.
-
-    Parameters
-    ----------
-    archflags, running, kernel, python : str
-        ``$ARCHFLAGS``, the architecture this process runs as, ``uname -v`` and ``sysconfig.get_platform()``.
-    """
-    asked = re.findall(r"-arch\s+(\S+)", archflags)
-    if len(set(asked)) > 1:
-        raise BuildError(f"ARCHFLAGS asks for {' and '.join(asked)} at once; build one wheel for each")
-    if asked:
-        return asked[0]
-    if running == "x86_64" and "ARM64" in kernel:
-        if python.endswith("universal2"):
-            raise BuildError(
-                "this shell runs Python as x86_64 under Rosetta; "
-                "`arch -arm64 python3 -m pip install .` builds for the Mac itself, with Metal"
-            )
-        raise BuildError(
-            "this Python is x86_64 but the Mac is arm64; use an arm64 Python to get Metal, "
-            "for example from `brew install python`"
+        machine = asked(
+            mac.machine, os.environ.get("ARCHFLAGS", ""), machine, os.uname().version, sysconfig.get_platform()
         )
-    return running
-
-
-def without_architectures(command: list[str]) -> list[str]:
-    """Leave the architecture to our own flags: the compiler command of a universal2 Python names two."""
-    return [part for index, part in enumerate(command) if "-arch" not in command[max(index - 1, 0) : index + 1]]
+    return f"{sys.platform}-{machine}"
 
 
 def main() -> None:
@@ -208,6 +201,11 @@ def main() -> None:
 
     platform = platform_name()
     config = native_config(platform, os.environ)
+    commands = None
+    if platform.startswith("win32"):
+        commands = asked(windows.compilers, os.environ, windows.find_zig())
+        if commands is not None:
+            config = replace(config, cmake_options={**commands.cmake_options, **config.cmake_options})
     if platform.startswith("darwin"):
         # The wheel's tag: a universal2 Python would promise an architecture that is not in it.
         machine, target = platform.partition("-")[2], config.environ["MACOSX_DEPLOYMENT_TARGET"]
@@ -219,11 +217,13 @@ def main() -> None:
         def finalize_options(self) -> None:
             super().finalize_options()
             # Kept between builds, also where setuptools would take a temporary folder, so that only changes compile.
-            self.build_temp = str(ROOT / "build" / f"temp-{platform}-{sys.implementation.cache_tag}")
+            self.build_temp = str(ROOT / "build" / f"temp-{platform}-{sys.implementation.cache_tag}{'-debug' * DEBUG}")
             self.parallel = self.parallel or os.cpu_count()
 
         def build_extensions(self) -> None:
-            check_tools()
+            if commands is not None:
+                self.compiler = windows.replace(self.compiler, commands)
+            check_tools(commands.cxx[:1] if commands is not None else None)
             if reason := script("vendor/vulkan.py").missing(config.cmake_options, os.environ):
                 raise BuildError(reason)
             os.environ.update(config.environ)
@@ -239,7 +239,7 @@ def main() -> None:
             for step in ("compiler", "compiler_so", "compiler_cxx", "compiler_so_cxx", "linker_so", "linker_so_cxx"):
                 if command := getattr(self.compiler, step, None):
                     if platform.startswith("darwin"):
-                        command = without_architectures(command)
+                        command = mac.without_architectures(command)
                     if shutil.which("ccache") and step.startswith("compiler_so"):
                         command = ["ccache", *(part for part in command if part != "ccache")]
                     setattr(self.compiler, step, command)
@@ -248,7 +248,7 @@ def main() -> None:
         def change_of_settings(self) -> None:
             """Build all again when the settings are not those of the last build into the same place."""
             stamp = ROOT / "build" / ("settings-inplace" if self.inplace else "settings-wheel")
-            build.write_if_new(stamp, repr((config, os.environ.get("LLAMA_CY_LINK"), COVERAGE)))
+            build.write_if_new(stamp, repr((config, os.environ.get("LLAMA_CY_LINK"), COVERAGE, DEBUG)))
             for extension in self.extensions:
                 extension.depends.append(str(stamp))
             # A wheel takes all that lies there.
@@ -301,7 +301,7 @@ def main() -> None:
             for twin, variant in zip(twins, config.variants, strict=True):
                 options = {**config.cmake_options, **variant.options}
                 built = build.llama_cpp(source, options, config.environ, "ggml-cpu")
-                kernels = next(path for path in built if path.stem == "libggml-cpu")
+                kernels = next(path for path in built if build.stem(path) == "ggml-cpu")
                 self.link(twin, [kernels if path.stem == kernels.stem else path for path in libraries], options)
             self.extensions += twins
 
@@ -323,14 +323,17 @@ def main() -> None:
             name = extension.name.rpartition(".")[2]
             if COVERAGE:
                 extension.define_macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
+            if DEBUG and name in ("_llama", "lifetime"):
+                extension.define_macros += [("LLAMA_CY_DEBUG", "1")]
             extension.include_dirs += [str(ROOT / path) for path in ("llama_cy/include", *config.include_dirs)]
-            extension.extra_compile_args += [*config.compile_args, "-Wno-unused-function"]
+            extension.extra_compile_args += config.compile_args
             exports = build.export_args(platform, name, ROOT / "build" / "exports")
             extension.extra_link_args += [*config.link_args, *exports]
 
         def link(self, extension: Extension, libraries: list[Path], options: Mapping[str, str]) -> None:
             """Link the engine room with llama.cpp, and let it say how that was built."""
             text = " ".join(f"{name}={value}" for name, value in sorted(options.items()) if name.startswith("GGML_"))
+            text += " LLAMA_CY_DEBUG=1" * DEBUG
             extension.define_macros += [("LLAMA_CY_BUILD_OPTIONS", f'"{text}"')]
             # After the translation, which would copy what it depends on.
             extension.depends += [str(path) for path in libraries]
@@ -344,6 +347,9 @@ def main() -> None:
                 extension.extra_link_args += [f"-Wl,--wrap={name}" for name in wrapped]
             directories = [f"-L{path}" for path in build.cuda_library_dirs(config.libraries)]
             libs = [f"-l{name}" for name in config.libraries]
+            if platform.startswith("win32"):
+                # Microsoft's linker has another way to name them.
+                extension.libraries, libs = [*config.libraries], []
             extension.extra_link_args += [*group, *directories, *libs, *config.framework_args]
 
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "llama_cy" / "kernels").glob("*.h"))]

@@ -12,10 +12,11 @@ cdef extern from *:
     #include "kernels/accounting.h"
     #include "kernels/log_queue.h"
     #include "kernels/out_of_memory.h"
+    #include "kernels/owners.h"
     """
     struct llama_cy_table:
         pass
-    const llama_cy_table llama_cy_own_table
+    const llama_cy_table * published_table "llama_cy::published_table" ()
     const char * LLAMA_CY_LLAMA_CPP_COMMIT
     const char * LLAMA_CY_BUILD_OPTIONS
     int LLAMA_CY_ABI
@@ -38,6 +39,9 @@ cdef extern from *:
     struct accounting "llama_cy::accounting":
         pass
     accounting own_accounting "llama_cy::own_accounting"
+    struct owners "llama_cy::owners":
+        pass
+    owners own_owners "llama_cy::own_owners"
     bool (*can_unwind "llama_cy::can_unwind")() noexcept nogil
 
 
@@ -90,8 +94,9 @@ with nogil:
     llama_backend_init()
 
 abi = LLAMA_CY_ABI
-_api = PyCapsule_New(<void *> &llama_cy_own_table, "llama_cy._llama._api", NULL)
+_api = PyCapsule_New(<void *> published_table(), "llama_cy._llama._api", NULL)
 # For our own modules only: what of llama.cpp is no part of its C API has no place in the table.
 _accounting = PyCapsule_New(<void *> &own_accounting, "llama_cy._llama._accounting", NULL)
+_owners = PyCapsule_New(<void *> &own_owners, "llama_cy._llama._owners", NULL)
 _read_log = PyCapsule_New(<void *> &read_log, "llama_cy._llama._read_log", NULL)
 _can_unwind = PyCapsule_New(<void *> &can_unwind, "llama_cy._llama._can_unwind", NULL)

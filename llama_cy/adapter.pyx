@@ -77,12 +77,12 @@ cdef class AdapterHandle:
 
     def __dealloc__(self):
         if self.ptr is not NULL:
+            died(ADAPTER, self.ptr)
             # At exit the model goes first, and it takes its adapters along.
             if self.handle.ptr is not NULL:
                 with nogil:
                     free_adapter(self.ptr, self.handle.offloaded)
             self.ptr = NULL
-            died(ADAPTER)
 
 
 @cython.final
@@ -285,7 +285,7 @@ cdef int loaded(AdapterHandle handle, llama_adapter_lora * ptr, str name) except
         check_exit()
         raise load_failure("adapter", name, "llama.cpp refused it", log.tail())
     handle.ptr = ptr
-    born(ADAPTER)
+    born(ADAPTER, ptr)
     return 0
 
 

@@ -22,6 +22,7 @@ from llama cimport (
 
 from llama_cy.context cimport Context
 from llama_cy.context_handle cimport Attachment
+from llama_cy.lifetime cimport SAMPLER, unused, used
 from llama_cy.sampler_chain cimport SamplerChain
 from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, tell_failure, token_picker
 
@@ -72,7 +73,9 @@ cdef int renew(SamplerChain chain) except -1:
             llama_sampler_free(member)
             member = twin
         llama_sampler_chain_add(fresh, member)
+    unused(old)
     chain.ptr = fresh
+    used(SAMPLER, fresh)
     chain.owned(fresh)
     llama_sampler_free(old)
     return raise_failure()

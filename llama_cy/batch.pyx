@@ -50,7 +50,7 @@ cdef class Batch:
         finally:
             leave_native()
         self.reset()
-        born(BATCH)
+        born(BATCH, self.c.pos)
 
     cdef int check(self) except -1:
         if self.c.token is NULL:
@@ -73,13 +73,13 @@ cdef class Batch:
             # C frees what it made.
             for i in range(self.own_seq_id.size()):
                 self.c.seq_id[i] = self.own_seq_id[i]
+            died(BATCH, self.c.pos)
             llama_batch_free(self.c)
             vector[llama_seq_id]().swap(self.seq_ids)
             vector[llama_seq_id]().swap(self.copied_seq_ids)
             vector[llama_seq_id_ptr]().swap(self.own_seq_id)
             self.c.token = NULL
             self.c.n_tokens = 0
-            died(BATCH)
 
     def __dealloc__(self):
         self.release()

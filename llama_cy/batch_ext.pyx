@@ -62,7 +62,7 @@ cdef class BatchExt:
         self.n_pos_per_embd = 4 if rope in (LLAMA_ROPE_TYPE_MROPE, LLAMA_ROPE_TYPE_IMROPE) else 1
         self.ptr = llama_batch_ext_init(context.ptr)
         self.reset()
-        born(BATCH)
+        born(BATCH, self.ptr)
 
     cdef int check(self) except -1:
         if self.ptr is NULL:
@@ -92,8 +92,8 @@ cdef class BatchExt:
         self.ptr = NULL
         if ptr is not NULL:
             self.reset()
+            died(BATCH, ptr)
             llama_batch_ext_free(ptr)
-            died(BATCH)
 
     def __dealloc__(self):
         self.release()

@@ -55,7 +55,7 @@ cdef class ContextHandle:
         self.ptr = ptr
         self.handle = handle
         self.generation = generation()
-        born(CONTEXT)
+        born(CONTEXT, ptr)
         close_at_exit(self, 0)
         return 0
 
@@ -149,12 +149,12 @@ cdef class ContextHandle:
         self.halt()
         self.ptr = NULL
         if ptr is not NULL:
+            died(CONTEXT, ptr)
             # In a forked child it waits for threads that there are not; the system takes the memory back.
             if self.generation == generation():
                 with nogil:
                     if not device_lost(self.handle.offloaded):
                         llama_free(ptr)
-            died(CONTEXT)
         attached, self.attached = self.attached, None
         if attached:
             for one in attached.values():

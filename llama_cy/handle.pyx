@@ -4,7 +4,7 @@ cimport cython
 from llama cimport import_llama_cy, llama_model, llama_model_free, llama_supports_gpu_offload
 
 from llama_cy.abort cimport device_lost
-from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation, use_gpu
+from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation, unused, use_gpu, used
 
 from .errors import ClosedError
 
@@ -26,7 +26,7 @@ cdef class ModelHandle:
         handle.spread = ()
         if handle.offloaded:
             use_gpu()
-        born(MODEL)
+        born(MODEL, ptr)
         close_at_exit(handle, 1)
         return handle
 
@@ -41,6 +41,7 @@ cdef class ModelHandle:
             use_gpu()
         handle.spread = ()
         handle.borrowed = True
+        used(MODEL, ptr)
         handle.owner = owner
         close_at_exit(handle, 1)
         return handle
@@ -54,13 +55,15 @@ cdef class ModelHandle:
     cdef void release(self) noexcept:
         cdef llama_model * ptr = self.ptr
         self.ptr = NULL
-        if ptr is not NULL and not self.borrowed:
+        if ptr is not NULL and self.borrowed:
+            unused(ptr)
+        elif ptr is not NULL:
+            died(MODEL, ptr)
             # A forked child would talk to a device that it does not have.
             if self.generation == generation():
                 with nogil:
                     if not device_lost(self.offloaded):
                         llama_model_free(ptr)
-            died(MODEL)
         self.owner = None
 
     def _close_at_exit(self):

@@ -7,8 +7,10 @@ cdef enum Kind:
     ADAPTER
     N_KINDS
 
-cdef void born(Kind kind) noexcept nogil
-cdef void died(Kind kind) noexcept nogil
+cdef void born(Kind kind, const void * ptr) noexcept nogil
+cdef void died(Kind kind, const void * ptr) noexcept nogil
+cdef void used(Kind kind, const void * ptr) noexcept nogil
+cdef void unused(const void * ptr) noexcept nogil
 cpdef void close_at_exit(object owner, int order)
 cdef bint exiting() noexcept nogil
 cdef int check_exit() except -1

@@ -15,16 +15,34 @@ cdef extern from *:
     #include <atomic>
     #include <cstdio>
     #include <cstdlib>
-    #include <pthread.h>
-    #include <unistd.h>
+    #include "kernels/owners.h"
+    #include "kernels/system.h"
+    #ifdef LLAMA_CY_DEBUG
+    // `_llama` keeps the list, and looks at it where something is freed through the table.
+    static const llama_cy::owners * llama_cy_owners;
+    static void llama_cy_find_owners() {
+        llama_cy_owners = static_cast<llama_cy::owners *>(PyCapsule_Import("llama_cy._llama._owners", 0));
+    }
+    static void llama_cy_add_owner(int kind, const void * ptr) {
+        static const char * const names[] = {"Model", "Context", "Sampler", "Batch", "Threadpool", "LoraAdapter"};
+        llama_cy_owners->add(ptr, names[kind]);
+    }
+    static void llama_cy_remove_owner(const void * ptr) { llama_cy_owners->remove(ptr); }
+    #else
+    static void llama_cy_find_owners() {}
+    static void llama_cy_add_owner(int, const void *) {}
+    static void llama_cy_remove_owner(const void *) {}
+    #endif
     // How many forks lie between this process and the one that imported the module.
     static std::atomic<int> llama_cy_generation;
     static std::atomic<bool> llama_cy_gpu_used;
     static void llama_cy_use_gpu() { llama_cy_gpu_used = true; }
+    #ifdef __GLIBC__
     static void llama_cy_skip_drivers(int status, void *) {
         fflush(nullptr);
         _exit(status);
     }
+    #endif
     static void llama_cy_forked() {
         llama_cy_generation++;
     #ifdef __GLIBC__
@@ -34,7 +52,7 @@ cdef extern from *:
         }
     #endif
     }
-    static void llama_cy_watch_forks() { pthread_atfork(nullptr, nullptr, llama_cy_forked); }
+    static void llama_cy_watch_forks() { llama_cy::watch_forks(llama_cy_forked); }
     static int llama_cy_current_generation() { return llama_cy_generation; }
 
     static std::atomic<int64_t> llama_cy_live[8];
@@ -50,6 +68,9 @@ cdef extern from *:
     static bool llama_cy_exiting() { return llama_cy_exit_began; }
     static bool llama_cy_in_exit_thread() { return PyThread_get_thread_ident() == llama_cy_exit_thread; }
     """
+    void llama_cy_find_owners() except *
+    void llama_cy_add_owner(int kind, const void * ptr) noexcept nogil
+    void llama_cy_remove_owner(const void * ptr) noexcept nogil
     void llama_cy_use_gpu() noexcept nogil
     void llama_cy_count(int kind, int64_t change) noexcept nogil
     int64_t llama_cy_living(int kind) noexcept nogil
@@ -59,18 +80,31 @@ cdef extern from *:
     int llama_cy_current_generation() noexcept nogil
     bool llama_cy_in_exit_thread() noexcept nogil
 
+llama_cy_find_owners()
 llama_cy_watch_forks()
 
 # How long the exit waits for threads to come out of llama.cpp.
 EXIT_SECONDS = 2.0
 
 
-cdef void born(Kind kind) noexcept nogil:
+cdef void born(Kind kind, const void * ptr) noexcept nogil:
+    """Count an object, and remember whose it is where that is asked for."""
     llama_cy_count(kind, 1)
+    used(kind, ptr)
 
 
-cdef void died(Kind kind) noexcept nogil:
+cdef void died(Kind kind, const void * ptr) noexcept nogil:
+    """Forget an object, before it is freed."""
     llama_cy_count(kind, -1)
+    unused(ptr)
+
+
+cdef void used(Kind kind, const void * ptr) noexcept nogil:
+    llama_cy_add_owner(kind, ptr)
+
+
+cdef void unused(const void * ptr) noexcept nogil:
+    llama_cy_remove_owner(ptr)
 
 
 def live_objects():

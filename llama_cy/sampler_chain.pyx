@@ -107,7 +107,7 @@ cdef class SamplerChain(Sampler):
                     raise
                 # Whatever fails from here on, the chain frees it.
                 sampler.moved = True
-                died(SAMPLER)
+                died(SAMPLER, sampler.ptr)
                 try:
                     self.picker.plan.add(sampler.picker.plan)
                 finally:
@@ -211,7 +211,7 @@ cdef class SamplerChain(Sampler):
             member.ptr = llama_sampler_chain_remove(self.ptr, number)
             member.moved = False
             member.picker.lost = self.picker.lost and member.picker.grammars.size()
-            born(SAMPLER)
+            born(SAMPLER, member.ptr)
             self.picker.lost = self.custom = False
             self.picker.plan.distrust(b"a sampler was taken out")
             member.picker.plan.distrust(b"the sampler was in a chain")

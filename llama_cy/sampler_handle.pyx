@@ -107,7 +107,7 @@ cdef class SamplerHandle:
         if ptr is NULL:
             raise LlamaError("llama.cpp could not create the sampler")
         self.ptr = ptr
-        born(SAMPLER)
+        born(SAMPLER, ptr)
         if not self.composed():
             step.name(sampler_name(ptr))
             self.picker.plan.add(step)
@@ -168,9 +168,9 @@ cdef class SamplerHandle:
         cdef llama_sampler * ptr = self.ptr
         self.forget()
         if ptr is not NULL and not self.moved:
+            died(SAMPLER, ptr)
             with nogil:
                 llama_sampler_free(ptr)
-            died(SAMPLER)
         self.kept = None
 
     cdef void forget(self) noexcept:

@@ -118,7 +118,7 @@ cdef class Threadpool:
         if self.ptr is NULL:
             raise MemoryError(f"a pool of {self.n_threads} threads could not be created")
         self.generation = generation()
-        born(THREADPOOL)
+        born(THREADPOOL, self.ptr)
 
     cdef int create(self) except -1:
         check_priority(self.prio)
@@ -154,12 +154,12 @@ cdef class Threadpool:
 
     def __dealloc__(self):
         if self.ptr is not NULL:
+            died(THREADPOOL, self.ptr)
             # In a forked child it would wait for threads that there are not.
             if self.generation == generation():
                 with nogil:
                     ggml_threadpool_free(self.ptr)
             self.ptr = NULL
-            died(THREADPOOL)
 
     def __repr__(self):
         return f"<Threadpool of {self.n_threads} threads>"

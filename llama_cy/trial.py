@@ -6,7 +6,6 @@ import json
 import multiprocessing.spawn
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from .gguf_header import load_failure
 
 if TYPE_CHECKING:
     from .model import Model
+if sys.platform != "win32":
+    import resource
 
 BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from llama_cy.trial import main; main()"
 # The child may take so long, and so much memory beside the file's own; more for a larger file.
@@ -131,7 +132,12 @@ def _compute(model: Model, embeddings: bool) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Bound the memory of this process, and leave no core of it; where the bound is lower already it stays."""
+    """Bound the memory of this process, and leave no core of it; where the bound is lower already it stays.
+
+    On Windows nothing is bound.
+    """
+    if sys.platform == "win32":
+        return
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if most != resource.RLIM_INFINITY:
         memory = min(memory, most)

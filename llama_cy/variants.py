@@ -65,20 +65,23 @@ def _arm(name: str, architecture: str, *needs: str) -> Variant:
 
 
 # The best first.
+_X86 = (
+    _x86("x86_64_v4_vnni", _V4_VNNI),
+    _x86("x86_64_v4", _V4),
+    _x86("x86_64_v3", _V3),
+    _x86("x86_64_v2", ("SSE42",)),
+)
 VARIANTS: Mapping[str, tuple[Variant, ...]] = {
-    "linux-x86_64": (
-        _x86("x86_64_v4_vnni", _V4_VNNI),
-        _x86("x86_64_v4", _V4),
-        _x86("x86_64_v3", _V3),
-        _x86("x86_64_v2", ("SSE42",)),
-    ),
+    "linux-x86_64": _X86,
     "linux-aarch64": (
         _arm("armv8_2_sve_i8mm", "armv8.2-a+dotprod+fp16+sve+i8mm", "dotprod", "fp16", "sve", "i8mm"),
         _arm("armv8_2_dotprod", "armv8.2-a+dotprod+fp16", "dotprod", "fp16"),
     ),
+    "win32-x86_64": _X86,
 }
 PORTABLE: Mapping[str, Mapping[str, str]] = {
     "linux-x86_64": {"GGML_NATIVE": "OFF", **x86_options(())},
+    "win32-x86_64": {"GGML_NATIVE": "OFF", **x86_options(())},
     "linux-aarch64": {"GGML_NATIVE": "OFF", "GGML_CPU_ARM_ARCH": "armv8-a"},
     "darwin-arm64": {"GGML_NATIVE": "OFF"},
     # Each Mac that runs the oldest macOS we build for has these.

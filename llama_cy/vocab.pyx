@@ -3,6 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
+from ggml_backend cimport GGML_BACKEND_DEVICE_TYPE_CPU, ggml_backend_dev_by_type, ggml_backend_dev_memory
 from libc.stdint cimport INT32_MAX, int32_t
 from libcpp cimport bool
 from libcpp.string cimport string
@@ -32,8 +33,6 @@ from llama_cy.abort cimport guard, unguard
 from llama_cy.lifetime cimport enter_native, leave_native
 from llama_cy.vocab_facts cimport VocabFacts
 
-import os
-
 from .checks import each, integer
 
 import_llama_cy()
@@ -57,7 +56,9 @@ cdef int check_memory(const char * text, size_t length) except -1:
     """Foresee that a match which never ends takes more memory than there is, and the process with it."""
     cdef size_t longest = longest_match(text, length)
     cdef size_t needed = longest * stack_per_character
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    cdef size_t free = 0, total = 0
+    ggml_backend_dev_memory(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), &free, &total)
+    available = total // 2
     if needed > available:
         raise MemoryError(
             f"the text has {longest} bytes without a break between blanks and others; to tokenize it may take "

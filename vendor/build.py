@@ -21,12 +21,23 @@ class BuildError(SystemExit):
         super().__init__(f"llama_cy: {reason}")
 
 
-def check_tools() -> None:
-    """Refuse at once, in one line, what would otherwise fail after minutes."""
-    compiler = shlex.split(os.environ.get("CXX", "") or sysconfig.get_config_var("CXX") or "c++")[0]
-    if not any(shutil.which(name) for name in (compiler, "c++", "g++", "clang++")):
+def check_tools(compilers: Sequence[str] | None = None) -> None:
+    """Refuse at once, in one line, what would otherwise fail after minutes.
+
+    Parameters
+    ----------
+    compilers : sequence of str, optional
+        Programs of which one must be there; by default, those that setuptools may choose.
+    """
+    if compilers is None and sys.platform == "win32":
+        # Visual Studio's is on no PATH; setuptools finds it or says so.
+        compilers = [sys.executable]
+    elif compilers is None:
+        chosen = shlex.split(os.environ.get("CXX", "") or sysconfig.get_config_var("CXX") or "c++")[0]
+        compilers = [chosen, "c++", "g++", "clang++"]
+    if not any(shutil.which(name) for name in compilers):
         raise BuildError(
-            f"no C++17 compiler found ({compiler}); install one, "
+            f"no C++17 compiler found ({compilers[0]}); install one, "
             "for example `apt install g++`, `dnf install gcc-c++` or `xcode-select --install`"
         )
     for tool in ("cmake", "ninja"):
@@ -60,12 +71,13 @@ def llama_cpp(
     The folder is named after the settings, so that a change of settings never meets an old cache.
     """
     arguments = [f"-D{name}={value}" for name, value in options.items()]
+    msvc = "CMAKE_MSVC_RUNTIME_LIBRARY" in options
     # Without an empty GIT_EXE, ggml would name the commit of whatever repository it is built in.
     # llama.cpp's asserts name their file, which should not be one of the machine that built it.
     for flags in ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"):
         given = options.get(flags, "")
-        # An assert that fails is thrown through ggml's C, whose frames need tables for that.
-        arguments.append(f"-D{flags}={given} -fexceptions -ffile-prefix-map={source.tree}=llama.cpp".replace("= ", "="))
+        ours = "/EHs" if msvc else f"-fexceptions -ffile-prefix-map={source.tree.as_posix()}=llama.cpp"
+        arguments.append(f"-D{flags}={given} {ours}".replace("= ", "="))
     arguments += [f"-DLLAMA_BUILD_COMMIT={source.commit[:9]}", "-DLLAMA_BUILD_NUMBER=0", "-DGIT_EXE="]
     key = hashlib.sha256("\0".join([str(source.tree), *arguments]).encode()).hexdigest()[:12]
     folder = source.build / f"llama.cpp-{key}"
@@ -76,7 +88,13 @@ def llama_cpp(
     log, merged = source.build / "llama.cpp.log", {**os.environ, **environ}
     run(["cmake", "-S", str(source.tree), "-B", str(folder), *generator, *arguments], log, merged)
     run(["cmake", "--build", str(folder), "--target", target, "--parallel", jobs], log, merged)
-    return sorted(folder.rglob("*.a"), key=lambda path: (path.stem != "libllama", path.stem != "libggml", path.stem))
+    found = [*folder.rglob("*.a"), *folder.rglob("*.lib")]
+    return sorted(found, key=lambda path: (stem(path) != "llama", stem(path) != "ggml", path.stem))
+
+
+def stem(library: Path) -> str:
+    """Return a library's name without what the system puts around it."""
+    return library.stem.removeprefix("lib")
 
 
 def cuda_library_dirs(libraries: Sequence[str]) -> list[str]:
@@ -93,6 +111,9 @@ def export_args(platform: str, module: str, folder: Path) -> list[str]:
     """Export the module's init function and nothing else: another llama.cpp in the process never meets ours."""
     if platform.startswith("darwin"):
         return [f"-Wl,-exported_symbol,_PyInit_{module}"]
+    if platform.startswith("win32"):
+        # What is not marked is not exported, and PyMODINIT_FUNC is the only mark.
+        return []
     script = folder / f"{module}.map"
     write_if_new(script, f"{{ global: PyInit_{module}; local: *; }};\n")
     return [f"-Wl,--version-script={script}"]

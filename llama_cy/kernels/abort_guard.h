@@ -3,7 +3,7 @@
 
 #include <Python.h>
 
-#include <unistd.h>
+#include "system.h"
 
 #include <atomic>
 #include <chrono>
@@ -64,7 +64,7 @@ inline std::atomic<bool> gpu_failed = false;
 inline void say(const char * text) {
     size_t left = std::strlen(text);
     while (left > 0) {
-        const ssize_t written = ::write(2, text, left);
+        const long written = write_error(text, left);
         if (written <= 0) {
             return;
         }

@@ -9,7 +9,7 @@
 
 #include "llama.h"
 
-#if defined(__GNUC__) && !defined(__APPLE__)
+#if defined(__GNUC__) && defined(__ELF__)
 // An installed llama.cpp may keep them to itself.
 #define LLAMA_CY_WEAK __attribute__((weak))
 #else

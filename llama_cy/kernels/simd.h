@@ -8,19 +8,30 @@
 #include <cstring>
 #include <limits>
 
-#if defined(__x86_64__) && defined(__linux__)
+#include "cpu_features.h"
+
+// GCC does not align the stack of Windows for wide vectors.
+#if defined(__x86_64__) && (defined(__linux__) || (defined(_WIN32) && defined(__clang__)))
 #define LLAMA_CY_WIDE 1
 #else
 #define LLAMA_CY_WIDE 0
 #endif
 
+#if defined(__GNUC__) && !defined(LLAMA_CY_PLAIN_VECTORS)
+#define LLAMA_CY_INLINE inline __attribute__((always_inline))
+#define LLAMA_CY_CHOICE(mask, one, other) ((mask) ? (one) : (other))
+#else
+#include "plain_vector.h"
+#define LLAMA_CY_INLINE inline
+#define LLAMA_CY_CHOICE(mask, one, other) choice(mask, one, other)
+#endif
+
 namespace llama_cy {
 namespace simd {
 
-#define LLAMA_CY_INLINE inline __attribute__((always_inline))
-
-// GCC forgets a size that depends on a template's argument.
 template <int Bytes> struct types;
+#if defined(__GNUC__) && !defined(LLAMA_CY_PLAIN_VECTORS)
+// GCC forgets a size that depends on a template's argument.
 #define LLAMA_CY_TYPES(bytes)                                                               \
     template <> struct types<bytes> {                                                       \
         typedef float f32 __attribute__((vector_size(bytes)));                              \
@@ -29,6 +40,13 @@ template <int Bytes> struct types;
     };
 LLAMA_CY_TYPES(16)
 LLAMA_CY_TYPES(32)
+#else
+template <int Bytes> struct types {
+    using f32 = plain_vector<float, Bytes / sizeof(float)>;
+    using i32 = plain_vector<int32_t, Bytes / sizeof(float)>;
+    using anywhere = f32;
+};
+#endif
 
 // Vectors go by reference: by value, the rules for calls would depend on the CPU.
 template <int Bytes> struct vec {
@@ -41,7 +59,7 @@ template <int Bytes> struct vec {
         return *reinterpret_cast<const anywhere *>(from);
     }
 
-    static LLAMA_CY_INLINE void lift(f32 & top, const f32 & value) { top = value > top ? value : top; }
+    static LLAMA_CY_INLINE void lift(f32 & top, const f32 & value) { top = LLAMA_CY_CHOICE(value > top, value, top); }
 
     static LLAMA_CY_INLINE float highest_of(const f32 & value) {
         if constexpr (Bytes > 16) {
@@ -81,14 +99,14 @@ LLAMA_CY_INLINE bool block_maxima(const float * row, size_t n, size_t block, flo
         __builtin_prefetch(row + at + ahead);
         typename v::f32 top = v::load(row + at);
         typename v::f32 other = v::load(row + at + v::width);
-        wrong |= ~((top < infinity) & (other < infinity));
+        wrong = wrong | ~((top < infinity) & (other < infinity));
         for (size_t i = 2 * v::width; i < block; i += 2 * v::width) {
             __builtin_prefetch(row + at + i + ahead);
             const typename v::f32 one = v::load(row + at + i);
             const typename v::f32 two = v::load(row + at + i + v::width);
             v::lift(top, one);
             v::lift(other, two);
-            wrong |= ~((one < infinity) & (two < infinity));
+            wrong = wrong | ~((one < infinity) & (two < infinity));
         }
         v::lift(top, other);
         *maxima++ = v::highest_of(top);
@@ -188,7 +206,7 @@ template <int Bytes> LLAMA_CY_INLINE double sum_of_exp(const float * row, size_t
         for (const size_t stop = at + part; at + v::width <= n && at < stop; at += v::width) {
             const typename v::f32 x = v::load(row + at) - highest;
             const typename v::i32 counts = x > -87.0f;
-            typename v::f32 scaled = (counts ? x : typename v::f32{}) * 1.44269504f;
+            typename v::f32 scaled = LLAMA_CY_CHOICE(counts, x, typename v::f32{}) * 1.44269504f;
             // Adding 1.5 * 2**23 rounds to a whole number, which is then in the lowest bits.
             const typename v::f32 shifted = scaled + 12582912.0f;
             const typename v::f32 whole = shifted - 12582912.0f;
@@ -197,12 +215,12 @@ template <int Bytes> LLAMA_CY_INLINE double sum_of_exp(const float * row, size_t
                                     y * (0.00833333333f + y * 0.00138888889f)))));
             typename v::i32 bits;
             std::memcpy(&bits, &shifted, Bytes);
-            bits <<= 23;
+            bits = bits << 23;
             typename v::i32 value;
             std::memcpy(&value, &power, Bytes);
             value = (value + bits) & counts;
             std::memcpy(&power, &value, Bytes);
-            sum += power;
+            sum = sum + power;
         }
         for (size_t i = 0; i < v::width; ++i) {
             total += sum[i];
@@ -234,10 +252,9 @@ template <int Bytes> LLAMA_CY_INLINE double sum_of_exp(const float * row, size_t
 // nothing: memory gives no more.
 inline int width() {
     static const int found = [] {
-        __builtin_cpu_init();
         const char * asked = std::getenv("LLAMA_CY_VECTOR_BYTES");
-        const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        return wide && (asked == nullptr || std::atoi(asked) != 16) ? 32 : 16;
+        const cpu_answers cpu;
+        return cpu.avx2() && cpu.fma() && (asked == nullptr || std::atoi(asked) != 16) ? 32 : 16;
     }();
     return found;
 }

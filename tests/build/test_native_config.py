@@ -58,7 +58,54 @@ def test_intel_mac_computes_on_the_cpu_and_links_the_frameworks(build: ModuleTyp
     assert set(METAL) <= set(config.frameworks)
 
 
-@pytest.mark.parametrize("platform", ["linux-x86_64", "darwin-arm64", "darwin-x86_64"])
+def test_windows_is_built_with_zig_unless_asked(build: ModuleType) -> None:
+    config = build.native_config("win32-x86_64", {})
+    assert config.cmake_options["BUILD_SHARED_LIBS"] == "OFF"
+    assert config.cmake_options["GGML_OPENMP"] == "OFF"
+    assert config.libraries == ("advapi32",)
+    assert {"-std=c++17", "-fvisibility=hidden", "-O3", "-DNDEBUG", "-DMS_WIN64"} <= set(config.compile_args)
+    # No library of the compiler's has to be on the machine that runs it, and none of Linux's linker is asked.
+    assert {"-static-libgcc", "-static-libstdc++"} <= set(config.link_args)
+    assert not any("exclude-libs" in argument for argument in config.link_args)
+    assert config.frameworks == ()
+    named = {"CXX": "x86_64-w64-mingw32-g++"}
+    assert build.native_config("win32-x86_64", named) == config
+    assert "-Wl,-s" in config.link_args
+    debug = build.native_config("win32-x86_64", {"CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Debug"})
+    assert "-Wl,-s" not in debug.link_args
+
+
+def test_microsofts_compiler_gets_its_own_flags(build: ModuleType) -> None:
+    config = build.native_config("win32-x86_64", {"LLAMA_CY_COMPILER": "msvc", "CXX": "cl"})
+    assert all(argument.startswith("/") for argument in (*config.compile_args, *config.link_args))
+    # Its own words for the standard, for optimizing, and for exceptions that go through C.
+    assert {"/std:c++17", "/O2", "/DNDEBUG", "/EHs", "/utf-8"} <= set(config.compile_args)
+    # The C library that Python has.
+    assert config.cmake_options["CMAKE_MSVC_RUNTIME_LIBRARY"] == "MultiThreadedDLL"
+    debug = {"LLAMA_CY_COMPILER": "msvc", "CMAKE_ARGS": "-DCMAKE_BUILD_TYPE=Debug"}
+    assert {"/Od", "/Z7"} <= set(build.native_config("win32-x86_64", debug).compile_args)
+    assert "/DNDEBUG" not in build.native_config("win32-x86_64", debug).compile_args
+
+
+def test_a_compiler_that_windows_has_not_is_refused(build: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="LLAMA_CY_COMPILER=borland; expected one of zig, gnu, msvc"):
+        build.native_config("win32-x86_64", {"LLAMA_CY_COMPILER": "borland"})
+    with pytest.raises(SystemExit, match="pip install ziglang"):
+        build.asked(build.windows.compilers, {}, "")
+
+
+def test_the_compilers_for_windows_are_commands_of_both_setuptools_and_cmake(build: ModuleType) -> None:
+    found = build.windows.compilers({}, "C:\\py\\ziglang\\zig.exe")
+    assert found.cxx[:4] == ["C:\\py\\ziglang\\zig.exe", "c++", "-target", "x86_64-windows-gnu"]
+    assert found.cmake_options["CMAKE_CXX_COMPILER"].startswith("C:/py/ziglang/zig.exe;c++;-target;")
+    assert found.cmake_options["CMAKE_CXX_ARCHIVE_CREATE"] == "<CMAKE_AR> ar qcs <TARGET> <OBJECTS>"
+    named = build.windows.compilers({"CC": "gcc", "CXX": "ccache g++ -m64"}, "")
+    assert named.cxx == ["ccache", "g++", "-m64"]
+    assert named.cmake_options["CMAKE_AR"] == "ar"
+    assert build.windows.compilers({"LLAMA_CY_COMPILER": "msvc"}, "") is None
+
+
+@pytest.mark.parametrize("platform", ["linux-x86_64", "darwin-arm64", "darwin-x86_64", "win32-x86_64"])
 def test_every_source_exists(build: ModuleType, platform: str) -> None:
     config = build.native_config(platform, {})
     assert len(config.sources) == len(set(config.sources))
@@ -144,20 +191,18 @@ APPLE = "Darwin Kernel Version 22.6.0: root:xnu-8796/RELEASE_ARM64_T8103"
 
 
 @pytest.mark.parametrize(
-    ("archflags", "running", "kernel", "python", "machine"),
+    ("asked", "machine"),
     [
-        ("", "arm64", APPLE, "macosx-11.0-arm64", "arm64"),
-        ("", "arm64", APPLE, "macosx-10.9-universal2", "arm64"),
-        ("", "x86_64", INTEL, "macosx-10.9-universal2", "x86_64"),
-        ("-arch x86_64", "arm64", APPLE, "macosx-10.9-universal2", "x86_64"),
-        ("-arch arm64", "x86_64", INTEL, "macosx-10.9-universal2", "arm64"),
-        ("-arch arm64 -arch arm64", "arm64", APPLE, "macosx-11.0-arm64", "arm64"),
+        (("", "arm64", APPLE, "macosx-11.0-arm64"), "arm64"),
+        (("", "arm64", APPLE, "macosx-10.9-universal2"), "arm64"),
+        (("", "x86_64", INTEL, "macosx-10.9-universal2"), "x86_64"),
+        (("-arch x86_64", "arm64", APPLE, "macosx-10.9-universal2"), "x86_64"),
+        (("-arch arm64", "x86_64", INTEL, "macosx-10.9-universal2"), "arm64"),
+        (("-arch arm64 -arch arm64", "arm64", APPLE, "macosx-11.0-arm64"), "arm64"),
     ],
 )
-def test_a_mac_builds_for_one_architecture(
-    build: ModuleType, archflags: str, running: str, kernel: str, python: str, machine: str
-) -> None:
-    assert build.mac_machine(archflags, running, kernel, python) == machine
+def test_a_mac_builds_for_one_architecture(build: ModuleType, asked: tuple[str, ...], machine: str) -> None:
+    assert build.mac.machine(*asked) == machine
 
 
 @pytest.mark.parametrize(
@@ -172,14 +217,14 @@ def test_what_cannot_have_metal_is_refused_in_one_line(
     build: ModuleType, archflags: str, running: str, python: str, advice: str
 ) -> None:
     with pytest.raises(SystemExit, match=advice) as refused:
-        build.mac_machine(archflags, running, APPLE, python)
+        build.asked(build.mac.machine, archflags, running, APPLE, python)
     assert "\n" not in str(refused.value)
 
 
 def test_a_universal_pythons_architectures_are_dropped(build: ModuleType) -> None:
     command = ["clang++", "-bundle", "-arch", "arm64", "-arch", "x86_64", "-g"]
-    assert build.without_architectures(command) == ["clang++", "-bundle", "-g"]
-    assert build.without_architectures(["clang", "-O2"]) == ["clang", "-O2"]
+    assert build.mac.without_architectures(command) == ["clang++", "-bundle", "-g"]
+    assert build.mac.without_architectures(["clang", "-O2"]) == ["clang", "-O2"]
 
 
 @pytest.mark.parametrize("platform", ["linux-x86_64", "linux-aarch64", "darwin-arm64", "darwin-x86_64"])

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from support import cross
+
 TARGETS = {"arm64": "aarch64-macos", "x86_64": "x86_64-macos"}
 LIBCXX = "/usr/lib/libc++.1.dylib"
 LIBSYSTEM = "/usr/lib/libSystem.B.dylib"
@@ -174,9 +176,7 @@ class Toolchain:
     """The two compilers, and what Apple's libraries export."""
 
     def __init__(self, folder: Path) -> None:
-        import ziglang
-
-        self.zig = str(Path(ziglang.__file__).parent / "zig")
+        self.zig = cross.find_zig()
         linkers = [name for name in ("ld64.lld", *(f"ld64.lld-{n}" for n in range(30, 13, -1))) if shutil.which(name)]
         if not linkers:
             raise FileNotFoundError("no ld64.lld, LLVM's linker for macOS; `apt-get install lld` brings it")
@@ -195,16 +195,9 @@ class Toolchain:
         values = {"python": sys.executable, "zig": self.zig, "lld": shutil.which(linkers[0]),
                   "stubs": str(self.stubs), "targets": TARGETS}  # fmt: skip
         for name in ("clang", "clang++"):
-            self.program(name, DRIVER.format(cxx=name == "clang++", **values))
+            cross.program(self.bin / name, DRIVER.format(cxx=name == "clang++", **values))
         for name in ("ar", "ranlib"):
-            self.program(name, f'#!/bin/sh\nexec "{self.zig}" {name} "$@"\n')
-
-    def program(self, name: str, text: str) -> None:
-        """Write an executable, and keep its time when it is the same: ccache looks at that."""
-        path = self.bin / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            path.chmod(0o755)
+            cross.program(self.bin / name, f'#!/bin/sh\nexec "{self.zig}" {name} "$@"\n')
 
     def environ(self) -> dict[str, str]:
         """Return the environment in which setup.py builds with these programs."""
@@ -223,21 +216,6 @@ class Toolchain:
         }  # fmt: skip
 
 
-BUILD = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("llama_cy_setup", "setup.py")
-build = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = build
-spec.loader.exec_module(build)
-platform = sys.argv.pop(1)
-build.platform_name = lambda: platform
-build.main()
-"""
-
-
 def build(toolchain: Toolchain, root: Path, platform: str, output: Path) -> dict[str, Path]:
     """Run setup.py as it runs on a Mac of that platform; return the modules by name."""
-    command = [sys.executable, "-W", "ignore", "-c", BUILD, platform, "build_ext", "--build-lib", str(output)]
-    done = subprocess.run(command, cwd=root, env=toolchain.environ(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return {path.name.partition(".")[0]: path for path in (output / "llama_cy").glob("*.so")}
+    return cross.build(root, platform, output, toolchain.environ())

@@ -54,6 +54,10 @@ LLAMA_CY_COMPARISON(<)
 LLAMA_CY_COMPARISON(>)
 LLAMA_CY_COMPARISON(>=)
 
+template <size_t N> inline plain_vector<float, N> operator-(const plain_vector<float, N> & a) {
+    return plain_vector<float, N>::each([&](size_t i) { return -a[i]; });
+}
+
 template <size_t N> inline plain_vector<int32_t, N> operator~(const plain_vector<int32_t, N> & a) {
     return plain_vector<int32_t, N>::each([&](size_t i) { return ~a[i]; });
 }

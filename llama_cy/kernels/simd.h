@@ -20,10 +20,12 @@
 #if defined(__GNUC__) && !defined(LLAMA_CY_PLAIN_VECTORS)
 #define LLAMA_CY_INLINE inline __attribute__((always_inline))
 #define LLAMA_CY_CHOICE(mask, one, other) ((mask) ? (one) : (other))
+#define LLAMA_CY_PREFETCH(address) __builtin_prefetch(address)
 #else
 #include "plain_vector.h"
 #define LLAMA_CY_INLINE inline
 #define LLAMA_CY_CHOICE(mask, one, other) choice(mask, one, other)
+#define LLAMA_CY_PREFETCH(address) static_cast<void>(address)
 #endif
 
 namespace llama_cy {
@@ -96,12 +98,12 @@ LLAMA_CY_INLINE bool block_maxima(const float * row, size_t n, size_t block, flo
     typename v::i32 wrong{};
     const size_t n_whole = n / block * block;
     for (size_t at = 0; at < n_whole; at += block) {
-        __builtin_prefetch(row + at + ahead);
+        LLAMA_CY_PREFETCH(row + at + ahead);
         typename v::f32 top = v::load(row + at);
         typename v::f32 other = v::load(row + at + v::width);
         wrong = wrong | ~((top < infinity) & (other < infinity));
         for (size_t i = 2 * v::width; i < block; i += 2 * v::width) {
-            __builtin_prefetch(row + at + i + ahead);
+            LLAMA_CY_PREFETCH(row + at + i + ahead);
             const typename v::f32 one = v::load(row + at + i);
             const typename v::f32 two = v::load(row + at + i + v::width);
             v::lift(top, one);
@@ -152,7 +154,7 @@ template <int Bytes> LLAMA_CY_INLINE size_t count_from(const float * values, siz
     size_t at = 0;
     for (; at + v::width <= n; at += v::width) {
         // True is -1.
-        counts -= v::load(values + at) >= threshold;
+        counts = counts - (v::load(values + at) >= threshold);
     }
     size_t count = 0;
     for (size_t i = 0; i < v::width; ++i) {

@@ -31,8 +31,11 @@ int main() {
             for (size_t i = 0; i < count; i++) {
                 sum = sum * 31 + static_cast<unsigned int>(found[i]);
             }
-            std::printf("%zu %d %.9g %zu %llu %.4f\n", n, numbers, static_cast<double>(top), count, sum,
-                        wrong ? 0.0 : simd::sum_of_exp_best(row.data(), n, top));
+            float lowest, highest;
+            simd::extremes_best(maxima.data(), maxima.size(), lowest, highest);
+            std::printf("%zu %d %.9g %zu %llu %.4f %.9g %.9g %zu\n", n, numbers, static_cast<double>(top), count, sum,
+                        wrong ? 0.0 : simd::sum_of_exp_best(row.data(), n, top), static_cast<double>(lowest),
+                        static_cast<double>(highest), simd::count_from_best(row.data(), n, 0.0f));
         }
     }
 }

@@ -166,6 +166,9 @@ struct bench {
                                                       : LLAMA_FLASH_ATTN_TYPE_AUTO;
         context = llama_init_from_model(model, params);
         check(context, "no context");
+        if (given.number("backend", 0)) {
+            check(llama_set_sampler(context, 0, chains[0]), "the backend can't sample with this chain");
+        }
         if (given.number("pool", 1)) {
             ggml_threadpool_params pool_params = ggml_threadpool_params_default(params.n_threads);
             pool_params.poll = given.number("poll", 50);

@@ -41,10 +41,13 @@ def loop(given: argparse.Namespace, consume: Callable[[llama_cy.Context, Any, in
     context = context_of(given, model_of(given))
     chain = chain_of(given)
     prompt = prompt_tokens(context.n_vocab, given.prompt)
+    if given.backend:
+        context.set_sampler(0, chain)
 
     def run() -> tuple[float, int, int]:
         context.memory.clear()
-        chain.reset()
+        if not given.backend:
+            chain.reset()
         context.decode(prompt)
         # As the C loop does: a GPU may still be computing.
         context.synchronize()

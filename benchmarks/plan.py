@@ -108,6 +108,11 @@ def loops(settings: Settings, model: str, chain: str, tokens: int, target: float
     ]
     if chain == "greedy":
         rows.append(Row("C loop, vectorised argmax", settings.c("argmax", model, **given)))
+    if settings.gpu:
+        rows += [
+            Row("C loop, ids, sampled on the backend", settings.c("ids", model, backend=1, **given)),
+            Row("stream, sampled on the backend", settings.ours("stream", model, backend=1, **given), target=target),
+        ]
     rows.append(Row("C loop, ids, no thread pool", settings.c("ids", model, pool=0, **given)))
     if settings.openmp_loop is not None:
         openmp = replace(settings, loop=settings.openmp_loop).c("ids", model, pool=0, **given)

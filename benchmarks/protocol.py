@@ -23,6 +23,7 @@ def arguments() -> argparse.Namespace:
         ("prompt", int, 32), ("threads", int, 1), ("n-ctx", int, 512), ("n-batch", int, 2048), ("n-ubatch", int, 512),
         ("flash-attn", str, "auto"), ("n-gpu-layers", int, 0), ("poll", int, 50), ("seed", int, 1), ("rows", int, 64),
         ("vocab", int, 128256), ("row-threads", int, 1), ("ahead", int, 0), ("sequences", int, 1),
+        ("backend", int, 0),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     return parser.parse_args()

@@ -12,9 +12,8 @@ with llama_cy.demo_model() as model, model.context(n_ctx=256, n_outputs_max_per_
     probabilities = context.sampled_probs()
     assert probabilities is not None
     print(f"{context.sampled_token()} among {len(probabilities)} tokens, the best with {probabilities.max():.2f}")
-    for _ in range(30):
-        tokens.append(chain.sample(context))
-        context.decode(tokens[-1:])
-    print(model.vocab.detokenize(tokens, remove_special=True))
+    for text in context.stream(None, chain, max_tokens=30):
+        print(text, end="")
+    print()
     context.set_sampler(0, None)
     print(chain)

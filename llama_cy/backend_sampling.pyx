@@ -141,8 +141,12 @@ def set_sampler(Context context not None, seq_id, SamplerChain chain):
 cdef int detach(Context context, int seq) except -1:
     if context.attached is None:
         context.attached = {}
+    # Of what was sampled there are no logits.
+    cdef bint sampled = seq in context.attached and any([context.sampled_rows(row) for row in range(context.n_rows)])
     attachment = context.attached.pop(seq, None)
     if attachment is not None:
+        if sampled:
+            context.n_rows = 0
         with nogil:
             llama_set_sampler(context.ptr, seq, NULL)
         (<Attachment> attachment).end()

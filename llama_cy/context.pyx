@@ -317,7 +317,9 @@ cdef class Context(Outputs):
         """Let a chain sample a sequence where the model computes, from the next decode on. Wraps ``llama_set_sampler``.
 
         Those at its beginning that the backend can compute run there, the others in :meth:`Sampler.sample`, which takes
-        what was sampled. A decode then has one output for the sequence, or `n_outputs_max_per_seq`.
+        what was sampled. A decode then has one output for the sequence, or `n_outputs_max_per_seq`. The loops
+        (:meth:`generate`, :meth:`stream`, :meth:`complete`) take the chain of sequence 0 as their sampler, and no logits
+        leave the device.
 
         Parameters
         ----------

@@ -92,6 +92,8 @@ cdef class TokenLoop:
     cdef ahead_turn received
     # The uses of the sampler that the thread knows of.
     cdef uint64_t sampler_uses
+    # Whether the context samples with the computation.
+    cdef bint on_backend
     cdef bint fresh
     cdef bint reuse
     cdef bint exact
@@ -107,8 +109,10 @@ cdef class TokenLoop:
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef int check_idle(self) except -1
+    cdef int check_attached(self) except -1
     cdef int start(self) except -1
     cdef Step step(self) except? LAST nogil
+    cdef int take_sampled(self) except -1 nogil
     cdef Step note(self) except? LAST nogil
     cdef int run(self) except -1
     cdef void drop(self) noexcept

@@ -7,6 +7,7 @@ from libcpp cimport bool as c_bool
 from llama cimport (
     LLAMA_TOKEN_NULL,
     import_llama_cy,
+    llama_context,
     llama_sampler,
     llama_time_us,
     llama_token,
@@ -32,6 +33,11 @@ cdef extern from "<utility>" namespace "std" nogil:
     void swap(loop_turn &, loop_turn &)
     void swap_texts "std::swap" (string &, string &)
 
+cdef extern from "kernels/sample_on_backend.h" namespace "llama_cy" nogil:
+    int sample_on_backend(
+        token_picker & picker, llama_sampler * sampler, llama_context * context, int row, llama_token & token,
+        string & thrown) noexcept
+
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     c_bool can_clone(llama_sampler * sampler) except +
 
@@ -52,7 +58,8 @@ cdef class TokenLoop:
         special tokens that the model wants, and control tokens in it count as such: tokenize text of others yourself.
         None goes on from what the context holds.
     sampler : Sampler, optional
-        By default :func:`sampling`. It is reset, except when `prompt` is None.
+        By default :func:`sampling`. It is reset, except when `prompt` is None. The chain that the context samples with
+        on the backend (:meth:`Context.set_sampler`) does so here too, and no logits leave the device.
     max_tokens : int, optional
         At most so many.
     stop_tokens : iterable of int
@@ -138,7 +145,9 @@ cdef class TokenLoop:
         else:
             self.context.enter()
         try:
-            self.sampler.enter()
+            attached = self.context.attached.get(0) if self.context.attached else None
+            self.on_backend = attached is not None
+            self.sampler.enter_for(<void *> self.context if self.on_backend else NULL)
             self.sampler_uses = self.sampler.uses
             if self.context.ahead is NULL:
                 self.drop()
@@ -148,15 +157,28 @@ cdef class TokenLoop:
         self.running = True
         try:
             self.context.check_exports("generate")
-            if self.context.attached:
-                raise ValueError("a chain samples on the backend: decode and sample() by hand, or set_sampler(0, None)")
+            if self.on_backend:
+                self.check_attached()
             if self.started and self.epoch != self.context.epoch:
                 raise LlamaError("the context was used by something else since the last token of this loop")
             if not self.started:
                 self.start()
+            elif self.reason == RUNNING and not self.context.n_rows:
+                raise ValueError("there are no logits to sample from; decode something first")
         except BaseException:
             self.leave()
             raise
+        return 0
+
+    cdef int check_attached(self) except -1:
+        """See that the chain that samples with the computation is this one, and that nothing asks for logits."""
+        if self.sampler.user != <void *> self.context or not self.started and self.context.samplers[0] is not self.sampler:
+            raise ValueError("another chain samples for sequence 0: pass context.samplers[0], or set_sampler(0, None)")
+        for name, asked in (("logprobs", self.taker.n_best >= 0), ("run_ahead", self.n_ahead > 0)):
+            if asked:
+                raise ValueError(f"{name} needs logits, and this chain samples on the backend; set_sampler(0, None)")
+        if self.started and self.reason == RUNNING and not self.context.sampled_rows(-1):
+            raise LlamaError("the context was given its sampler anew since the last token of this loop")
         return 0
 
     cdef int check_idle(self) except -1:
@@ -178,6 +200,9 @@ cdef class TokenLoop:
         if self.fresh:
             if not self.reuse:
                 context.history_epoch = 0
+            if self.on_backend:
+                # The last token has to be computed, for what is sampled of it.
+                context.kept_at = 0
             self.reused = context.keep_prefix(self.prompt, self.exact)
             self.sampler.restart()
             try:
@@ -185,7 +210,10 @@ cdef class TokenLoop:
             except DecodeAborted:
                 self.reason = CANCELLED
         else:
-            context.row(-1)
+            if not self.on_backend:
+                context.row(-1)
+            elif not context.sampled_rows(-1):
+                raise ValueError("row -1 was not sampled on the backend; decode something first")
             context.disown_loops()
         self.taker.context, self.taker.vocab = context.ptr, context.own_vocab.ptr
         self.taker.n_vocab = context.n_vocab
@@ -217,6 +245,10 @@ cdef class TokenLoop:
                 step = self.follow()
                 self.loop_us += llama_time_us() - begin
                 return step
+        if self.on_backend:
+            self.take_sampled()
+            self.loop_us += llama_time_us() - begin
+            return self.note()
         logits = self.taker.row()
         if logits is NULL:
             with gil:
@@ -224,6 +256,17 @@ cdef class TokenLoop:
         self.taker.take(self.turn, self.sampler.choose(logits, self.context.n_vocab), logits)
         self.loop_us += llama_time_us() - begin
         return self.note()
+
+    cdef int take_sampled(self) except -1 nogil:
+        """Take a turn with the token that was sampled with the last computation."""
+        cdef llama_token token = LLAMA_TOKEN_NULL
+        cdef int code = sample_on_backend(
+            self.sampler.picker, self.sampler.ptr, self.context.ptr, -1, token, self.sampler.thrown)
+        if code != SAMPLE_OK:
+            with gil:
+                self.sampler.failed(code, self.sampler.thrown)
+        self.taker.take(self.turn, token, NULL)
+        return 0
 
     cdef Step note(self) except? LAST nogil:
         """Take down what a turn came to."""

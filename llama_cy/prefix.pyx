@@ -87,6 +87,9 @@ cdef class PrefixKeeper(Decoder):
         self.kept_at = 0
         if self.history_epoch != self.epoch or self.embedding or not self.gave_logits:
             return 0
+        if self.attached and 0 in self.attached:
+            # It was sampled on the backend, and what is in memory there is of another decode.
+            return 0
         with nogil:
             logits = llama_get_logits_ith(self.ptr, -1)
         if logits is not NULL:

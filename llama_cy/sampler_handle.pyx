@@ -451,6 +451,8 @@ cdef class SamplerHandle:
         cdef size_t head = self.picker.plan.head() if self.picker.plan.one_pass() else 0
         cdef size_t i
         labels = tuple([(<bytes> steps[0][i].label).decode() for i in range(steps.size())])
+        if self.user is not NULL:
+            return SamplingPlan((), labels, "a context samples with it on the backend, as far as that can")
         return SamplingPlan(labels[:head], labels[head:], reason.decode())
 
 

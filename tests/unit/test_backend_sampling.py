@@ -88,6 +88,80 @@ class TestTokens:
         assert 0 <= chain.sample(context) < context.n_vocab
 
 
+class TestLoops:
+    @pytest.mark.parametrize("name", CHAINS)
+    def test_go_as_by_hand(self, context: llama_cy.Context, name: str) -> None:
+        chain = CHAINS[name](context.n_vocab)
+        context.set_sampler(0, chain)
+        want = by_hand(context, chain)
+        options: dict[str, Any] = {"max_tokens": 8, "ignore_eog": True}
+        assert list(context.generate(PROMPT, chain, **options)) == want
+        # Once more, with the prompt in memory.
+        loop = context.generate(PROMPT, chain, **options)
+        assert list(loop) == want
+        assert loop.reused == len(PROMPT) - 1
+        done = context.complete(PROMPT, chain, **options)
+        assert done.tokens == want
+        assert "".join(context.stream(PROMPT, chain, **options)) == done.text
+        assert "backend" in chain.plan.reason
+
+    def test_goes_on(self, context: llama_cy.Context) -> None:
+        chain = SamplerChain(Sampler.greedy())
+        context.set_sampler(0, chain)
+        want = by_hand(context, chain)
+        first = list(context.generate(PROMPT, chain, max_tokens=3, ignore_eog=True))
+        assert first + list(context.generate(None, chain, max_tokens=5, ignore_eog=True)) == want
+
+    def test_without_a_sampled_row(self, context: llama_cy.Context) -> None:
+        chain = drawing()
+        context.decode(PROMPT)
+        context.set_sampler(0, chain)
+        with pytest.raises(ValueError, match="row -1 was not sampled"):
+            next(context.generate(None, chain))
+
+    def test_wants_that_chain(self, context: llama_cy.Context) -> None:
+        chain, other = drawing(), drawing()
+        context.set_sampler(0, chain)
+        with pytest.raises(ValueError, match=r"pass context\.samplers\[0\]"):
+            next(context.generate(PROMPT))
+        context.set_sampler(1, other)
+        with pytest.raises(ValueError, match=r"pass context\.samplers\[0\]"):
+            next(context.generate(PROMPT, other))
+        assert len(list(context.generate(PROMPT, chain, max_tokens=2, ignore_eog=True))) == 2
+
+    def test_another_sequence_may_sample_there(self, context: llama_cy.Context) -> None:
+        want = list(context.generate(PROMPT, drawing(), max_tokens=4, ignore_eog=True))
+        chain = drawing()
+        context.set_sampler(1, chain)
+        assert list(context.generate(PROMPT, drawing(), max_tokens=4, ignore_eog=True, reuse=False)) == want
+        with pytest.raises(llama_cy.ContextBusyError):
+            next(context.generate(PROMPT, chain))
+
+    @pytest.mark.parametrize("option", ["logprobs", "run_ahead"])
+    def test_no_logits(self, context: llama_cy.Context, option: str) -> None:
+        chain = drawing()
+        context.set_sampler(0, chain)
+        options: dict[str, Any] = {option: 2}
+        with pytest.raises(ValueError, match=f"{option} needs logits"):
+            next(context.generate(PROMPT, chain, **options))
+
+    def test_changes_in_mid_loop(self, context: llama_cy.Context) -> None:
+        chain = drawing()
+        context.set_sampler(0, chain)
+        loop = context.generate(PROMPT, chain)
+        next(loop)
+        context.set_sampler(0, None)
+        with pytest.raises(ValueError, match="no logits"):
+            next(loop)
+        with pytest.raises(ValueError, match="no logits"):
+            context.logits()
+        context.set_sampler(0, chain)
+        with pytest.raises(llama_cy.LlamaError, match="its sampler anew"):
+            next(loop)
+        context.set_sampler(0, None)
+        assert len(list(context.generate(PROMPT, max_tokens=3, ignore_eog=True))) == 3
+
+
 class TestReadBack:
     def test_values(self, context: llama_cy.Context) -> None:
         context.decode(PROMPT)
@@ -195,7 +269,7 @@ class TestOwnership:
             *(chain.reset, chain.clone, chain.close, chain.perf_reset, partial(chain.accept, 1)),
             *(partial(chain.remove, 0), partial(chain.add, Sampler.greedy()), partial(SamplerChain, chain)),
             *(partial(chain.sample_logits, np.zeros(9, np.float32)), partial(llama_cy.to_capsule, chain)),
-            *(partial(context.complete, PROMPT, chain), partial(chain.copy, drawing())),
+            partial(chain.copy, drawing()),
         )
         context.decode(PROMPT)
         for use in uses:
@@ -209,9 +283,9 @@ class TestOwnership:
         gc.collect()
         assert seen() is None
 
-    def test_loops_are_refused(self, context: llama_cy.Context) -> None:
+    def test_loops_of_others_are_refused(self, context: llama_cy.Context) -> None:
         context.set_sampler(0, drawing())
-        with pytest.raises(ValueError, match="samples on the backend"):
+        with pytest.raises(ValueError, match="another chain samples"):
             context.complete(PROMPT, max_tokens=3)
         context.set_sampler(0, None)
         assert len(context.complete(PROMPT, max_tokens=3, ignore_eog=True).tokens) == 3

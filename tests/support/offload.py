@@ -7,16 +7,13 @@ from typing import Any
 
 import llama_cy
 
-__all__ = ["GPUS", "PARTS", "SOFTWARE", "on_gpu"]
+__all__ = ["GPUS", "PARTS", "on_gpu"]
 
 GPUS = [
     device.name
     for device in llama_cy.devices()
     if device.type in (llama_cy.DeviceType.GPU, llama_cy.DeviceType.IGPU)
 ]  # fmt: skip
-
-# Mesa's Vulkan on the CPU.
-SOFTWARE = [device.name for device in llama_cy.devices() if device.description.startswith("llvmpipe")]
 
 # What to pass for a model of so many layers: the output counts as one more and goes first, then the last layer.
 PARTS: dict[str, Callable[[int], int]] = {

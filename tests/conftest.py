@@ -40,9 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     device, n_gpu_layers = config.getoption("device"), config.getoption("gpu_layers")
+    if not GPUS and (device not in ("auto", "cpu") or n_gpu_layers):
+        raise pytest.UsageError("--device and --gpu-layers choose where there is a GPU, and there is none")
     if (device, n_gpu_layers) != ("auto", None):
-        if not GPUS:
-            raise pytest.UsageError("--device and --gpu-layers choose where there is a GPU, and there is none")
         unasked.ask(device, n_gpu_layers)
     if GPUS:
         unasked.patch(loading)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support.encoder_models import write_bert
+from support.offload import GPUS
+from support.precision import offloaded
 
 import llama_cy
 from llama_cy import Batch, Sampler, SamplerChain
@@ -222,6 +224,11 @@ class TestReadBack:
         for seq in (0, 1):
             for i, token in enumerate(PROMPT[:3]):
                 batch.add(token, i, (seq,), logits=i == 2)
+        if offloaded() and any(name.startswith("Vulkan") for name in GPUS):
+            # Its kernels want rows that begin where memory is aligned; what asserts is an exception.
+            with pytest.raises(llama_cy.DecodeError, match="misalign"):
+                context.decode(batch)
+            return
         context.decode(batch)
         assert context.sampled_token(2) is None
         assert context.sampled_token(5) is not None

@@ -351,10 +351,12 @@ cdef class LoadParams:
                 import tempfile
 
                 opened.seek(position)
-                with tempfile.NamedTemporaryFile(suffix=".gguf") as copy:
-                    shutil.copyfileobj(opened, copy)
-                    copy.flush()
-                    self.try_first(copy.name)
+                # By its name Windows opens no temporary file that is open already.
+                with tempfile.TemporaryDirectory() as folder:
+                    copy = os.path.join(folder, "copy.gguf")
+                    with open(copy, "wb") as written:
+                        shutil.copyfileobj(opened, written)
+                    self.try_first(copy)
         if self.c.load_mode == LLAMA_LOAD_MODE_AUTO and (position + header.data_start) % MAP_ALIGNMENT:
             # Where it stands in the larger file, its tensors can't be used in place.
             self.c.load_mode = LLAMA_LOAD_MODE_NONE

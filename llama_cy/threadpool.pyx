@@ -243,6 +243,8 @@ def default_n_threads():
 
 def _performance_cores():
     """Ask macOS for its performance cores, None elsewhere; efficiency cores would hold the others up."""
+    if sys.platform != "darwin":
+        return None
     import ctypes
 
     value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))

@@ -13,6 +13,7 @@
 #ifndef NOMINMAX
 #define NOMINMAX
 #endif
+#include <fcntl.h>
 #include <io.h>
 #include <windows.h>
 #else
@@ -38,7 +39,8 @@ inline long write_error(const char * text, size_t size) {
 inline FILE * reopen(int descriptor) {
 #ifdef _WIN32
     const int own = _dup(descriptor);
-    FILE * file = own < 0 ? nullptr : _fdopen(own, "rb");
+    // A descriptor may have been opened for text, whose ends of lines would be turned into others.
+    FILE * file = own < 0 || _setmode(own, _O_BINARY) == -1 ? nullptr : _fdopen(own, "rb");
     if (file == nullptr && own >= 0) {
         _close(own);
     }

@@ -117,7 +117,7 @@ def test_it_tells_the_same_story_under_wine(wine: windows.Wine, path: list[Path]
     assert text == ours
 
 
-SUITE = ("unit/test_vocab.py", "unit/test_sampler.py", "unit/test_loop.py", "unit/test_errors.py")
+SUITE = [f"unit/test_{name}.py" for name in ("vocab", "errors", "loop", "context", "stream", "async", "loading")]
 
 
 @pytest.mark.parametrize("name", SUITE)

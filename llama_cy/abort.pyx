@@ -72,9 +72,9 @@ cdef bint device_lost(bint offloaded) noexcept nogil:
     return False
 
 
-cdef int check_devices(bint offloaded) except -1:
+cdef int check_devices(bint wanted) except -1:
     """Refuse to begin something with a GPU that is lost: what would be made half could not be freed."""
-    if offloaded and device_lost(True):
+    if wanted and device_lost(True):
         raise BackendError("a GPU of this process failed and does not answer any more; only another process can use it")
     return 0
 

@@ -136,7 +136,7 @@ cdef class Context(Outputs):
         self.watch = settings.watch
         if self.watch is not None:
             self.watch.join(&self.cancelled)
-        check_devices(handle.offloaded)
+        check_devices(handle.computed_on_gpu)
         if settings.other is not None:
             settings.other.enter()
         log.begin()

@@ -6,8 +6,9 @@ cdef class ModelHandle:
     # Whether somebody else frees it, and who keeps it until then.
     cdef bint borrowed
     cdef object owner
-    # Whether a GPU may have some of it.
+    # Whether a GPU may have some of it, and whether one computes for it, which it also does with weights elsewhere.
     cdef bint offloaded
+    cdef bint computed_on_gpu
     # Names of the devices over which each tensor is split.
     cdef tuple spread
     # What its file says under the name of its architecture.

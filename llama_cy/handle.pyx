@@ -22,7 +22,7 @@ cdef class ModelHandle:
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
         handle.generation = generation()
-        handle.offloaded = llama_supports_gpu_offload()
+        handle.offloaded = handle.computed_on_gpu = llama_supports_gpu_offload()
         handle.spread = ()
         if handle.offloaded:
             use_gpu()
@@ -36,7 +36,7 @@ cdef class ModelHandle:
         cdef ModelHandle handle = ModelHandle.__new__(ModelHandle)
         handle.ptr = ptr
         handle.generation = generation()
-        handle.offloaded = llama_supports_gpu_offload()
+        handle.offloaded = handle.computed_on_gpu = llama_supports_gpu_offload()
         if handle.offloaded:
             use_gpu()
         handle.spread = ()

@@ -63,6 +63,9 @@ refused(first.synchronize)
     "new objects": """
 refused(lambda: model.context(n_ctx=64))
 refused(lambda: llama_cy.Model(sys.argv[1], device="cuda:0"))
+# Its weights are elsewhere, and the GPU is to compute.
+with llama_cy.Model(sys.argv[1], n_gpu_layers=0) as other:
+    refused(lambda: other.context(n_ctx=64), llama_cy.BackendError)
 """,
     "the processor goes on": """
 with llama_cy.Model(sys.argv[1], device="cpu") as other, other.context(n_ctx=64) as context:

@@ -23,7 +23,6 @@ from llama cimport (
     llama_perf_context_data,
     llama_perf_context_reset,
     llama_pooling_type,
-    llama_supports_gpu_offload,
     llama_synchronize,
 )
 
@@ -122,7 +121,7 @@ cdef class Context(Outputs):
         cdef llama_model * weights = handle.alive()
         if model.vocab_only:
             raise ContextError("the model was loaded with vocab_only, so there is nothing to compute with")
-        if handle.generation != generation() and llama_supports_gpu_offload():
+        if handle.generation != generation() and handle.computed_on_gpu:
             raise BackendError("the model was loaded before this process was forked, which a GPU does not survive; load it here")
         metadata = model.metadata
         share(settings, handle, metadata.get("general.architecture", ""), params, model.vocab.n_tokens)

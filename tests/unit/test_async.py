@@ -19,7 +19,6 @@ from support.llama_models import write_llama
 import llama_cy
 from llama_cy import AsyncTextStream, AsyncTokenLoop, Context, Model
 
-
 # Tokens that take a while. ggml's CUDA fails beyond 1,536 with heads as small as here, without flash attention.
 LONG = 1_500
 

@@ -220,7 +220,7 @@ def test_a_fork_in_mid_loop(tiny_path: Path, n: int) -> None:
     source = """
     import gc, os, sys
     import llama_cy
-    model = llama_cy.Model(sys.argv[1], n_gpu_layers=0)
+    model = llama_cy.Model(sys.argv[1], device="cpu")
     context = model.context(n_ctx=256, n_threads=2)
     loop = context.generate([1, 2], llama_cy.sampling(temperature=0), ignore_eog=True, run_ahead=int(sys.argv[2]))
     got = [next(loop), next(loop)]

@@ -75,6 +75,7 @@ cdef class Decoder(ContextHandle):
     cdef int check_input(self, int n, int n_outputs, int highest_pos, bint encode, bint paired=*) except -1
     cdef int check_sequences(self, Batch batch, bint encode) except -1
     cdef void gave(self, int n_rows, bint encode) noexcept nogil
+    cdef void shows(self, int n_rows, bint encode) noexcept nogil
     cdef void lose(self, int code) noexcept nogil
     cdef void before(self) noexcept nogil
     cdef int check_outcome(self, int code, str what) except -1

@@ -149,9 +149,13 @@ cdef class Decoder(ContextHandle):
         return 0
 
     cdef void gave(self, int n_rows, bint encode) noexcept nogil:
-        """Note what there is to read from now on."""
-        self.n_rows = n_rows
+        """Note that something was computed, and what there is to read from now on."""
         self.computed = True
+        self.shows(n_rows, encode)
+
+    cdef void shows(self, int n_rows, bint encode) noexcept nogil:
+        """Note what there is to read from now on, of this computation or of an earlier one."""
+        self.n_rows = n_rows
         # An encoder gives no logits, and what a decoder computes with is an encoder's embeddings.
         self.gave_logits = self.generative and (not encode or self.mem is NULL)
         self.gave_embeddings = self.embedding or encode and self.encoder

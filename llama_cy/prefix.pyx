@@ -76,7 +76,7 @@ cdef class PrefixKeeper(Decoder):
         cdef int n = <int> prompt.size()
         cdef bint exact = reused % self.n_ubatch == 0 and reused <= self.history_aligned
         if reused == n:
-            self.gave(1, False)
+            self.shows(1, False)
             self.shown = self.kept_logits.data()
             return 0
         self.decode_tokens(prompt.data() + reused, n - reused)
@@ -151,7 +151,9 @@ cdef class PrefixKeeper(Decoder):
             self.epoch += 1
             self.lose(code if code else 2)
             raise ContextError("the memory could not go back to the last token seen; clear it")
-        self.gave(1, False)
         if self.seen_token == LLAMA_TOKEN_NULL:
+            self.shows(1, False)
             self.shown = self.seen_logits.data()
+        else:
+            self.gave(1, False)
         return 0

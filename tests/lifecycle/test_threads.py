@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from support.child import check_output
 from support.llama_models import write_llama
 from support.vocabulary import spm
@@ -99,91 +98,6 @@ print(len(uses))
 
 def test_second_thread_is_refused(tiny_path: Path) -> None:
     assert int(check_output(SETUP + BUSY, tiny_path)) == 22
-
-
-STRESS = """
-shared = {
-    "context": model.context(n_ctx=512, n_seq_max=2, n_threads=1, kv_unified=True),
-    "chain": llama_cy.sampling(seed=1),
-    "batch": llama_cy.Batch(64, n_seq_max=2),
-}
-shared["stream"] = shared["context"].stream([1, 2], shared["chain"], ignore_eog=True)
-shared["state"] = shared["context"].state.get()
-expected = (llama_cy.LlamaError, ValueError, BufferError, StopIteration)
-refused = [0] * 8
-done = [0] * 8
-
-def work(index):
-    draw = random.Random(index)
-    def decode():
-        shared["context"].decode([draw.randrange(vocab.n_tokens) for _ in range(draw.randint(1, 60))])
-    def fill():
-        shared["batch"].add(draw.randrange(500), draw.randrange(80), draw.choice([(0,), (1,), (0, 1)]))
-    def reopen():
-        shared["context"].close()
-        shared["context"] = model.context(n_ctx=512, n_seq_max=2, n_threads=1, kv_unified=True)
-    def restart():
-        shared["stream"] = shared["context"].stream([1, 2], shared["chain"], ignore_eog=True, stop="zz")
-    def remake():
-        shared["batch"].close()
-        shared["batch"] = llama_cy.Batch(64, n_seq_max=2)
-    def view():
-        return float(shared["context"].logits_view(-1).sum())
-    def save():
-        shared["state"] = shared["context"].state.get()
-    operations = [
-        decode, decode, fill, fill, fill, fill, reopen, restart, remake, view, save,
-        lambda: shared["batch"].clear(),
-        lambda: shared["context"].decode(shared["batch"]),
-        lambda: shared["context"].memory.clear(),
-        lambda: shared["context"].memory.seq_rm(draw.choice([-1, 0, 1]), draw.randint(-1, 60), draw.randint(-1, 60)),
-        lambda: shared["context"].memory.seq_cp(0, 1),
-        lambda: shared["context"].memory.seq_add(0, draw.randint(0, 30), -1, draw.randint(-5, 5)),
-        lambda: shared["context"].state.set(shared["state"]),
-        lambda: shared["context"].logits(-1).sum(),
-        lambda: shared["chain"].sample(shared["context"]),
-        lambda: shared["chain"].reset(),
-        lambda: shared["chain"].clone(),
-        lambda: next(shared["stream"]),
-        lambda: next(shared["stream"]),
-        lambda: shared["stream"].tokens[-1:],
-        lambda: (shared["stream"].finish_reason, shared["stream"].timings, repr(shared["stream"])),
-        lambda: shared["stream"].complete(),
-        lambda: shared["context"].cancel(),
-        lambda: shared["context"].complete([1, 2], max_tokens=draw.randint(0, 9)),
-        lambda: vocab.tokenize("hello world " * 50),
-        lambda: vocab.detokenize([draw.randrange(vocab.n_tokens) for _ in range(50)]),
-        lambda: llama_cy.log.tail(),
-    ]
-    for _ in range(500):
-        try:
-            draw.choice(operations)()
-        except llama_cy.ContextBusyError:
-            refused[index] += 1
-        except expected:
-            pass
-        done[index] += 1
-
-together(*(lambda index=index: work(index) for index in range(8)))
-assert done == [500] * 8
-
-# And nothing was corrupted: the same answers as from a context that nobody else saw.
-for context in (shared["context"], model.context(n_ctx=512, n_seq_max=2, n_threads=1, kv_unified=True)):
-    context.memory.clear()
-    shared["chain"].reset()
-    context.decode([3, 1, 4, 1, 5])
-    shared.setdefault("want", context.logits())
-    assert (context.logits() == shared["want"]).all()
-    assert context.complete("hello", max_tokens=5, ignore_eog=True).finish_reason == "length"
-context.close()
-shared.clear()
-print(sum(refused) > 0)
-"""
-
-
-@pytest.mark.parametrize("attempt", range(2))
-def test_eight_threads_at_once(tiny_path: Path, attempt: int) -> None:
-    assert check_output(SETUP + STRESS.replace("Random(index)", f"Random({attempt}, )"), tiny_path) == "True\n"
 
 
 PARALLEL = """

@@ -165,6 +165,23 @@ class TestDetach:
             context.logits()
             assert llama_cy.live_objects()["threadpool"] == count - 2
 
+    @pytest.mark.parametrize("run_ahead", [0, 4])
+    def test_pool_stays_while_nothing_is_computed(self, tiny: llama_cy.Model, run_ahead: int) -> None:
+        """A prompt that is there already shows its logits, and llama.cpp keeps the address of the pool."""
+        with tiny.context(n_ctx=64, n_threads=1) as context:
+            greedy = llama_cy.Sampler.greedy()
+            context.complete(PROMPT, greedy, max_tokens=0)
+            if run_ahead:
+                # Whatever came of the turns ahead is taken back before the pools change.
+                next(context.generate(PROMPT, greedy, run_ahead=run_ahead))
+            context.attach(llama_cy.Threadpool(1))
+            count = llama_cy.live_objects()["threadpool"]
+            context.complete(PROMPT, greedy, max_tokens=0)
+            context.memory.seq_pos_max(0)
+            assert llama_cy.live_objects()["threadpool"] == count
+            context.decode([1])
+            assert llama_cy.live_objects()["threadpool"] < count
+
     def test_pool_serves_another_after_the_next_decode(self, tiny: llama_cy.Model) -> None:
         pool = llama_cy.Threadpool(2)
         with tiny.context(n_ctx=64) as context, tiny.context(n_ctx=64) as other:

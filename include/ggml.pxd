@@ -5,6 +5,8 @@ from libc.stdio cimport FILE
 from libcpp cimport bool
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     enum:
         GGML_FILE_MAGIC
         GGML_FILE_VERSION
@@ -29,7 +31,7 @@ cdef extern from "llama_cy_api.h" nogil:
         GGML_MROPE_SECTIONS
 
     ctypedef void (*ggml_abort_callback_t)(const char * error_message) noexcept nogil
-    ggml_abort_callback_t ggml_set_abort_callback(ggml_abort_callback_t callback) except +
+    ggml_abort_callback_t ggml_set_abort_callback(ggml_abort_callback_t callback) except +llama_cy_raise
 
     enum ggml_status:
         GGML_STATUS_ALLOC_FAILED
@@ -37,20 +39,20 @@ cdef extern from "llama_cy_api.h" nogil:
         GGML_STATUS_SUCCESS
         GGML_STATUS_ABORTED
 
-    const char * ggml_status_to_string(ggml_status status) except +
+    const char * ggml_status_to_string(ggml_status status) except +llama_cy_raise
     ctypedef uint16_t ggml_fp16_t
-    float ggml_fp16_to_fp32(ggml_fp16_t) except +
-    ggml_fp16_t ggml_fp32_to_fp16(float) except +
-    void ggml_fp16_to_fp32_row(const ggml_fp16_t *, float *, int64_t) except +
-    void ggml_fp32_to_fp16_row(const float *, ggml_fp16_t *, int64_t) except +
+    float ggml_fp16_to_fp32(ggml_fp16_t) except +llama_cy_raise
+    ggml_fp16_t ggml_fp32_to_fp16(float) except +llama_cy_raise
+    void ggml_fp16_to_fp32_row(const ggml_fp16_t *, float *, int64_t) except +llama_cy_raise
+    void ggml_fp32_to_fp16_row(const float *, ggml_fp16_t *, int64_t) except +llama_cy_raise
 
     ctypedef struct ggml_bf16_t:
         uint16_t bits
 
-    ggml_bf16_t ggml_fp32_to_bf16(float) except +
-    float ggml_bf16_to_fp32(ggml_bf16_t) except +
-    void ggml_bf16_to_fp32_row(const ggml_bf16_t *, float *, int64_t) except +
-    void ggml_fp32_to_bf16_row(const float *, ggml_bf16_t *, int64_t) except +
+    ggml_bf16_t ggml_fp32_to_bf16(float) except +llama_cy_raise
+    float ggml_bf16_to_fp32(ggml_bf16_t) except +llama_cy_raise
+    void ggml_bf16_to_fp32_row(const ggml_bf16_t *, float *, int64_t) except +llama_cy_raise
+    void ggml_fp32_to_bf16_row(const float *, ggml_bf16_t *, int64_t) except +llama_cy_raise
     struct ggml_object
     struct ggml_context
     struct ggml_cgraph
@@ -328,80 +330,82 @@ cdef extern from "llama_cy_api.h" nogil:
     ctypedef bool (*ggml_abort_callback)(void * data) noexcept nogil
     ctypedef uint8_t ggml_guid[16]
     ctypedef ggml_guid * ggml_guid_t
-    bool ggml_guid_matches(ggml_guid_t guid_a, ggml_guid_t guid_b) except +
-    const char * ggml_version() except +
-    const char * ggml_commit() except +
-    void ggml_time_init() except +
-    int64_t ggml_time_ms() except +
-    int64_t ggml_time_us() except +
-    int64_t ggml_cycles() except +
-    int64_t ggml_cycles_per_ms() except +
-    FILE * ggml_fopen(const char * fname, const char * mode) except +
-    int64_t ggml_nelements(const ggml_tensor * tensor) except +
-    int64_t ggml_nrows(const ggml_tensor * tensor) except +
-    size_t ggml_nbytes(const ggml_tensor * tensor) except +
-    size_t ggml_nbytes_pad(const ggml_tensor * tensor) except +
-    int64_t ggml_blck_size(ggml_type type) except +
-    size_t ggml_type_size(ggml_type type) except +
-    size_t ggml_row_size(ggml_type type, int64_t ne) except +
-    const char * ggml_type_name(ggml_type type) except +
-    const char * ggml_op_name(ggml_op op) except +
-    const char * ggml_op_symbol(ggml_op op) except +
-    const char * ggml_unary_op_name(ggml_unary_op op) except +
-    const char * ggml_glu_op_name(ggml_glu_op op) except +
-    const char * ggml_op_desc(const ggml_tensor * t) except +
-    size_t ggml_element_size(const ggml_tensor * tensor) except +
-    bool ggml_is_quantized(ggml_type type) except +
-    ggml_type ggml_ftype_to_ggml_type(ggml_ftype ftype) except +
-    bool ggml_is_transposed(const ggml_tensor * tensor) except +
-    bool ggml_is_permuted(const ggml_tensor * tensor) except +
-    bool ggml_is_empty(const ggml_tensor * tensor) except +
-    bool ggml_is_view(const ggml_tensor * tensor) except +
-    bool ggml_is_scalar(const ggml_tensor * tensor) except +
-    bool ggml_is_vector(const ggml_tensor * tensor) except +
-    bool ggml_is_matrix(const ggml_tensor * tensor) except +
-    bool ggml_is_3d(const ggml_tensor * tensor) except +
-    int ggml_n_dims(const ggml_tensor * tensor) except +
-    bool ggml_is_contiguous(const ggml_tensor * tensor) except +
-    bool ggml_is_contiguously_allocated(const ggml_tensor * tensor) except +
-    bool ggml_is_contiguous_rows(const ggml_tensor * tensor) except +
-    bool ggml_are_same_shape(const ggml_tensor * t0, const ggml_tensor * t1) except +
-    bool ggml_are_same_stride(const ggml_tensor * t0, const ggml_tensor * t1) except +
-    size_t ggml_tensor_overhead() except +
-    bool ggml_validate_row_data(ggml_type type, const void * data, size_t nbytes) except +
-    ggml_context * ggml_init(ggml_init_params params) except +
-    void ggml_reset(ggml_context * ctx) except +
-    void ggml_free(ggml_context * ctx) except +
-    size_t ggml_used_mem(const ggml_context * ctx) except +
-    bool ggml_get_no_alloc(ggml_context * ctx) except +
-    void ggml_set_no_alloc(ggml_context * ctx, bool no_alloc) except +
-    void * ggml_get_mem_buffer(const ggml_context * ctx) except +
-    size_t ggml_get_mem_size(const ggml_context * ctx) except +
-    size_t ggml_get_max_tensor_size(const ggml_context * ctx) except +
-    ggml_tensor * ggml_new_tensor(ggml_context * ctx, ggml_type type, int n_dims, const int64_t * ne) except +
-    ggml_tensor * ggml_new_tensor_1d(ggml_context * ctx, ggml_type type, int64_t ne0) except +
-    ggml_tensor * ggml_new_tensor_2d(ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1) except +
+    bool ggml_guid_matches(ggml_guid_t guid_a, ggml_guid_t guid_b) except +llama_cy_raise
+    const char * ggml_version() except +llama_cy_raise
+    const char * ggml_commit() except +llama_cy_raise
+    void ggml_time_init() except +llama_cy_raise
+    int64_t ggml_time_ms() except +llama_cy_raise
+    int64_t ggml_time_us() except +llama_cy_raise
+    int64_t ggml_cycles() except +llama_cy_raise
+    int64_t ggml_cycles_per_ms() except +llama_cy_raise
+    FILE * ggml_fopen(const char * fname, const char * mode) except +llama_cy_raise
+    int64_t ggml_nelements(const ggml_tensor * tensor) except +llama_cy_raise
+    int64_t ggml_nrows(const ggml_tensor * tensor) except +llama_cy_raise
+    size_t ggml_nbytes(const ggml_tensor * tensor) except +llama_cy_raise
+    size_t ggml_nbytes_pad(const ggml_tensor * tensor) except +llama_cy_raise
+    int64_t ggml_blck_size(ggml_type type) except +llama_cy_raise
+    size_t ggml_type_size(ggml_type type) except +llama_cy_raise
+    size_t ggml_row_size(ggml_type type, int64_t ne) except +llama_cy_raise
+    const char * ggml_type_name(ggml_type type) except +llama_cy_raise
+    const char * ggml_op_name(ggml_op op) except +llama_cy_raise
+    const char * ggml_op_symbol(ggml_op op) except +llama_cy_raise
+    const char * ggml_unary_op_name(ggml_unary_op op) except +llama_cy_raise
+    const char * ggml_glu_op_name(ggml_glu_op op) except +llama_cy_raise
+    const char * ggml_op_desc(const ggml_tensor * t) except +llama_cy_raise
+    size_t ggml_element_size(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_quantized(ggml_type type) except +llama_cy_raise
+    ggml_type ggml_ftype_to_ggml_type(ggml_ftype ftype) except +llama_cy_raise
+    bool ggml_is_transposed(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_permuted(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_empty(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_view(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_scalar(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_vector(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_matrix(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_3d(const ggml_tensor * tensor) except +llama_cy_raise
+    int ggml_n_dims(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_contiguous(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_contiguously_allocated(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_is_contiguous_rows(const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_are_same_shape(const ggml_tensor * t0, const ggml_tensor * t1) except +llama_cy_raise
+    bool ggml_are_same_stride(const ggml_tensor * t0, const ggml_tensor * t1) except +llama_cy_raise
+    size_t ggml_tensor_overhead() except +llama_cy_raise
+    bool ggml_validate_row_data(ggml_type type, const void * data, size_t nbytes) except +llama_cy_raise
+    ggml_context * ggml_init(ggml_init_params params) except +llama_cy_raise
+    void ggml_reset(ggml_context * ctx) except +llama_cy_raise
+    void ggml_free(ggml_context * ctx) except +llama_cy_raise
+    size_t ggml_used_mem(const ggml_context * ctx) except +llama_cy_raise
+    bool ggml_get_no_alloc(ggml_context * ctx) except +llama_cy_raise
+    void ggml_set_no_alloc(ggml_context * ctx, bool no_alloc) except +llama_cy_raise
+    void * ggml_get_mem_buffer(const ggml_context * ctx) except +llama_cy_raise
+    size_t ggml_get_mem_size(const ggml_context * ctx) except +llama_cy_raise
+    size_t ggml_get_max_tensor_size(const ggml_context * ctx) except +llama_cy_raise
+    ggml_tensor * ggml_new_tensor(
+        ggml_context * ctx, ggml_type type, int n_dims, const int64_t * ne) except +llama_cy_raise
+    ggml_tensor * ggml_new_tensor_1d(ggml_context * ctx, ggml_type type, int64_t ne0) except +llama_cy_raise
+    ggml_tensor * ggml_new_tensor_2d(
+        ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1) except +llama_cy_raise
     ggml_tensor * ggml_new_tensor_3d(
-        ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2) except +
+        ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2) except +llama_cy_raise
     ggml_tensor * ggml_new_tensor_4d(
-        ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3) except +
-    ggml_tensor * ggml_dup_tensor(ggml_context * ctx, const ggml_tensor * src) except +
-    ggml_tensor * ggml_view_tensor(ggml_context * ctx, ggml_tensor * src) except +
-    ggml_tensor * ggml_get_first_tensor(const ggml_context * ctx) except +
-    ggml_tensor * ggml_get_next_tensor(const ggml_context * ctx, ggml_tensor * tensor) except +
-    ggml_tensor * ggml_get_tensor(ggml_context * ctx, const char * name) except +
+        ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3) except +llama_cy_raise
+    ggml_tensor * ggml_dup_tensor(ggml_context * ctx, const ggml_tensor * src) except +llama_cy_raise
+    ggml_tensor * ggml_view_tensor(ggml_context * ctx, ggml_tensor * src) except +llama_cy_raise
+    ggml_tensor * ggml_get_first_tensor(const ggml_context * ctx) except +llama_cy_raise
+    ggml_tensor * ggml_get_next_tensor(const ggml_context * ctx, ggml_tensor * tensor) except +llama_cy_raise
+    ggml_tensor * ggml_get_tensor(ggml_context * ctx, const char * name) except +llama_cy_raise
     void ggml_unravel_index(
-        const ggml_tensor * tensor, int64_t i, int64_t * i0, int64_t * i1, int64_t * i2, int64_t * i3) except +
-    ggml_unary_op ggml_get_unary_op(const ggml_tensor * tensor) except +
-    ggml_glu_op ggml_get_glu_op(const ggml_tensor * tensor) except +
-    void * ggml_get_data(const ggml_tensor * tensor) except +
-    float * ggml_get_data_f32(const ggml_tensor * tensor) except +
-    const char * ggml_get_name(const ggml_tensor * tensor) except +
-    ggml_tensor * ggml_set_name(ggml_tensor * tensor, const char * name) except +
-    void ggml_set_input(ggml_tensor * tensor) except +
-    void ggml_set_output(ggml_tensor * tensor) except +
-    void ggml_set_param(ggml_tensor * tensor) except +
-    void ggml_set_loss(ggml_tensor * tensor) except +
+        const ggml_tensor * tensor, int64_t i, int64_t * i0, int64_t * i1, int64_t * i2, int64_t * i3) except +llama_cy_raise
+    ggml_unary_op ggml_get_unary_op(const ggml_tensor * tensor) except +llama_cy_raise
+    ggml_glu_op ggml_get_glu_op(const ggml_tensor * tensor) except +llama_cy_raise
+    void * ggml_get_data(const ggml_tensor * tensor) except +llama_cy_raise
+    float * ggml_get_data_f32(const ggml_tensor * tensor) except +llama_cy_raise
+    const char * ggml_get_name(const ggml_tensor * tensor) except +llama_cy_raise
+    ggml_tensor * ggml_set_name(ggml_tensor * tensor, const char * name) except +llama_cy_raise
+    void ggml_set_input(ggml_tensor * tensor) except +llama_cy_raise
+    void ggml_set_output(ggml_tensor * tensor) except +llama_cy_raise
+    void ggml_set_param(ggml_tensor * tensor) except +llama_cy_raise
+    void ggml_set_loss(ggml_tensor * tensor) except +llama_cy_raise
 
     enum ggml_op_pool:
         GGML_OP_POOL_MAX
@@ -434,21 +438,21 @@ cdef extern from "llama_cy_api.h" nogil:
         GGML_N_TASKS_MAX
 
     ctypedef void (*ggml_custom_op_t)(ggml_tensor * dst, int ith, int nth, void * userdata) noexcept nogil
-    int ggml_graph_size(ggml_cgraph * cgraph) except +
-    ggml_tensor * ggml_graph_node(ggml_cgraph * cgraph, int i) except +
-    ggml_tensor ** ggml_graph_nodes(ggml_cgraph * cgraph) except +
-    int ggml_graph_n_nodes(ggml_cgraph * cgraph) except +
-    ggml_tensor * ggml_graph_get_tensor(const ggml_cgraph * cgraph, const char * name) except +
+    int ggml_graph_size(ggml_cgraph * cgraph) except +llama_cy_raise
+    ggml_tensor * ggml_graph_node(ggml_cgraph * cgraph, int i) except +llama_cy_raise
+    ggml_tensor ** ggml_graph_nodes(ggml_cgraph * cgraph) except +llama_cy_raise
+    int ggml_graph_n_nodes(ggml_cgraph * cgraph) except +llama_cy_raise
+    ggml_tensor * ggml_graph_get_tensor(const ggml_cgraph * cgraph, const char * name) except +llama_cy_raise
     ctypedef void (*ggml_log_callback)(ggml_log_level level, const char * text, void * user_data) noexcept nogil
-    void ggml_log_get(ggml_log_callback * log_callback, void ** user_data) except +
-    void ggml_log_set(ggml_log_callback log_callback, void * user_data) except +
-    ggml_tensor * ggml_set_zero(ggml_tensor * tensor) except +
-    void ggml_quantize_init(ggml_type type) except +
-    void ggml_quantize_free() except +
-    bool ggml_quantize_requires_imatrix(ggml_type type) except +
+    void ggml_log_get(ggml_log_callback * log_callback, void ** user_data) except +llama_cy_raise
+    void ggml_log_set(ggml_log_callback log_callback, void * user_data) except +llama_cy_raise
+    ggml_tensor * ggml_set_zero(ggml_tensor * tensor) except +llama_cy_raise
+    void ggml_quantize_init(ggml_type type) except +llama_cy_raise
+    void ggml_quantize_free() except +llama_cy_raise
+    bool ggml_quantize_requires_imatrix(ggml_type type) except +llama_cy_raise
     size_t ggml_quantize_chunk(
         ggml_type type, const float * src, void * dst, int64_t start, int64_t nrows, int64_t n_per_row,
-        const float * imatrix) except +
+        const float * imatrix) except +llama_cy_raise
     ctypedef void (*ggml_to_float_t)(const void * x, float * y, int64_t k) noexcept nogil
     ctypedef void (*ggml_from_float_t)(const float * x, void * y, int64_t k) noexcept nogil
 
@@ -461,7 +465,7 @@ cdef extern from "llama_cy_api.h" nogil:
         ggml_to_float_t to_float
         ggml_from_float_t from_float_ref
 
-    const ggml_type_traits * ggml_get_type_traits(ggml_type type) except +
+    const ggml_type_traits * ggml_get_type_traits(ggml_type type) except +llama_cy_raise
 
     enum ggml_sched_priority:
         GGML_SCHED_PRIO_LOW
@@ -480,6 +484,7 @@ cdef extern from "llama_cy_api.h" nogil:
 
     struct ggml_threadpool
     ctypedef ggml_threadpool * ggml_threadpool_t
-    ggml_threadpool_params ggml_threadpool_params_default(int n_threads) except +
-    void ggml_threadpool_params_init(ggml_threadpool_params * p, int n_threads) except +
-    bool ggml_threadpool_params_match(const ggml_threadpool_params * p0, const ggml_threadpool_params * p1) except +
+    ggml_threadpool_params ggml_threadpool_params_default(int n_threads) except +llama_cy_raise
+    void ggml_threadpool_params_init(ggml_threadpool_params * p, int n_threads) except +llama_cy_raise
+    bool ggml_threadpool_params_match(
+        const ggml_threadpool_params * p0, const ggml_threadpool_params * p1) except +llama_cy_raise

@@ -7,6 +7,8 @@ from ggml cimport (
 )
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     struct ggml_backend_buffer_type
     ctypedef ggml_backend_buffer_type * ggml_backend_buffer_type_t
     ctypedef ggml_backend_buffer * ggml_backend_buffer_t
@@ -19,77 +21,88 @@ cdef extern from "llama_cy_api.h" nogil:
     ctypedef ggml_backend_reg * ggml_backend_reg_t
     struct ggml_backend_device
     ctypedef ggml_backend_device * ggml_backend_dev_t
-    const char * ggml_backend_buft_name(ggml_backend_buffer_type_t buft) except +
-    ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(ggml_backend_buffer_type_t buft, size_t size) except +
-    size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t buft) except +
-    size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t buft) except +
-    size_t ggml_backend_buft_get_alloc_size(ggml_backend_buffer_type_t buft, const ggml_tensor * tensor) except +
-    bool ggml_backend_buft_is_host(ggml_backend_buffer_type_t buft) except +
-    ggml_backend_dev_t ggml_backend_buft_get_device(ggml_backend_buffer_type_t buft) except +
+    const char * ggml_backend_buft_name(ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    ggml_backend_buffer_t ggml_backend_buft_alloc_buffer(
+        ggml_backend_buffer_type_t buft, size_t size) except +llama_cy_raise
+    size_t ggml_backend_buft_get_alignment(ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    size_t ggml_backend_buft_get_max_size(ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    size_t ggml_backend_buft_get_alloc_size(
+        ggml_backend_buffer_type_t buft, const ggml_tensor * tensor) except +llama_cy_raise
+    bool ggml_backend_buft_is_host(ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_buft_get_device(ggml_backend_buffer_type_t buft) except +llama_cy_raise
 
     enum ggml_backend_buffer_usage:
         GGML_BACKEND_BUFFER_USAGE_ANY
         GGML_BACKEND_BUFFER_USAGE_WEIGHTS
         GGML_BACKEND_BUFFER_USAGE_COMPUTE
 
-    const char * ggml_backend_buffer_name(ggml_backend_buffer_t buffer) except +
-    void ggml_backend_buffer_free(ggml_backend_buffer_t buffer) except +
-    void * ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer) except +
-    size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer) except +
-    ggml_status ggml_backend_buffer_init_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor) except +
-    size_t ggml_backend_buffer_get_alignment(ggml_backend_buffer_t buffer) except +
-    size_t ggml_backend_buffer_get_max_size(ggml_backend_buffer_t buffer) except +
-    size_t ggml_backend_buffer_get_alloc_size(ggml_backend_buffer_t buffer, const ggml_tensor * tensor) except +
-    void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value) except +
-    bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer) except +
-    void ggml_backend_buffer_set_usage(ggml_backend_buffer_t buffer, ggml_backend_buffer_usage usage) except +
-    ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t buffer) except +
-    ggml_backend_buffer_type_t ggml_backend_buffer_get_type(ggml_backend_buffer_t buffer) except +
-    void ggml_backend_buffer_reset(ggml_backend_buffer_t buffer) except +
-    void ggml_backend_tensor_copy(const ggml_tensor * src, ggml_tensor * dst) except +
-    ggml_guid_t ggml_backend_guid(ggml_backend_t backend) except +
-    const char * ggml_backend_name(ggml_backend_t backend) except +
-    void ggml_backend_free(ggml_backend_t backend) except +
-    ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend) except +
-    ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size) except +
-    size_t ggml_backend_get_alignment(ggml_backend_t backend) except +
-    size_t ggml_backend_get_max_size(ggml_backend_t backend) except +
+    const char * ggml_backend_buffer_name(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    void ggml_backend_buffer_free(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    void * ggml_backend_buffer_get_base(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    size_t ggml_backend_buffer_get_size(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    ggml_status ggml_backend_buffer_init_tensor(
+        ggml_backend_buffer_t buffer, ggml_tensor * tensor) except +llama_cy_raise
+    size_t ggml_backend_buffer_get_alignment(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    size_t ggml_backend_buffer_get_max_size(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    size_t ggml_backend_buffer_get_alloc_size(
+        ggml_backend_buffer_t buffer, const ggml_tensor * tensor) except +llama_cy_raise
+    void ggml_backend_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value) except +llama_cy_raise
+    bool ggml_backend_buffer_is_host(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    void ggml_backend_buffer_set_usage(
+        ggml_backend_buffer_t buffer, ggml_backend_buffer_usage usage) except +llama_cy_raise
+    ggml_backend_buffer_usage ggml_backend_buffer_get_usage(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    ggml_backend_buffer_type_t ggml_backend_buffer_get_type(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    void ggml_backend_buffer_reset(ggml_backend_buffer_t buffer) except +llama_cy_raise
+    void ggml_backend_tensor_copy(const ggml_tensor * src, ggml_tensor * dst) except +llama_cy_raise
+    ggml_guid_t ggml_backend_guid(ggml_backend_t backend) except +llama_cy_raise
+    const char * ggml_backend_name(ggml_backend_t backend) except +llama_cy_raise
+    void ggml_backend_free(ggml_backend_t backend) except +llama_cy_raise
+    ggml_backend_buffer_type_t ggml_backend_get_default_buffer_type(ggml_backend_t backend) except +llama_cy_raise
+    ggml_backend_buffer_t ggml_backend_alloc_buffer(ggml_backend_t backend, size_t size) except +llama_cy_raise
+    size_t ggml_backend_get_alignment(ggml_backend_t backend) except +llama_cy_raise
+    size_t ggml_backend_get_max_size(ggml_backend_t backend) except +llama_cy_raise
     void ggml_backend_tensor_set_async(
-        ggml_backend_t backend, ggml_tensor * tensor, const void * data, size_t offset, size_t size) except +
+        ggml_backend_t backend, ggml_tensor * tensor, const void * data, size_t offset, size_t size) except +llama_cy_raise
     void ggml_backend_tensor_get_async(
-        ggml_backend_t backend, const ggml_tensor * tensor, void * data, size_t offset, size_t size) except +
+        ggml_backend_t backend, const ggml_tensor * tensor, void * data, size_t offset, size_t size) except +llama_cy_raise
     void ggml_backend_tensor_set_2d_async(
         ggml_backend_t backend, ggml_tensor * tensor, const void * data, size_t offset, size_t size,
-        size_t n_copies, size_t stride_tensor, size_t stride_data) except +
+        size_t n_copies, size_t stride_tensor, size_t stride_data) except +llama_cy_raise
     void ggml_backend_tensor_get_2d_async(
         ggml_backend_t backend, const ggml_tensor * tensor, void * data, size_t offset, size_t size,
-        size_t n_copies, size_t stride_tensor, size_t stride_data) except +
-    void ggml_backend_tensor_set(ggml_tensor * tensor, const void * data, size_t offset, size_t size) except +
-    void ggml_backend_tensor_get(const ggml_tensor * tensor, void * data, size_t offset, size_t size) except +
+        size_t n_copies, size_t stride_tensor, size_t stride_data) except +llama_cy_raise
+    void ggml_backend_tensor_set(
+        ggml_tensor * tensor, const void * data, size_t offset, size_t size) except +llama_cy_raise
+    void ggml_backend_tensor_get(
+        const ggml_tensor * tensor, void * data, size_t offset, size_t size) except +llama_cy_raise
     void ggml_backend_tensor_set_2d(
         ggml_tensor * tensor, const void * data, size_t offset, size_t size, size_t n_copies, size_t stride_tensor,
-        size_t stride_data) except +
+        size_t stride_data) except +llama_cy_raise
     void ggml_backend_tensor_get_2d(
         const ggml_tensor * tensor, void * data, size_t offset, size_t size, size_t n_copies, size_t stride_tensor,
-        size_t stride_data) except +
-    void ggml_backend_tensor_memset(ggml_tensor * tensor, uint8_t value, size_t offset, size_t size) except +
-    void ggml_backend_synchronize(ggml_backend_t backend) except +
-    ggml_backend_graph_plan_t ggml_backend_graph_plan_create(ggml_backend_t backend, ggml_cgraph * cgraph) except +
-    void ggml_backend_graph_plan_free(ggml_backend_t backend, ggml_backend_graph_plan_t plan) except +
-    ggml_status ggml_backend_graph_plan_compute(ggml_backend_t backend, ggml_backend_graph_plan_t plan) except +
-    ggml_status ggml_backend_graph_compute(ggml_backend_t backend, ggml_cgraph * cgraph) except +
-    ggml_status ggml_backend_graph_compute_async(ggml_backend_t backend, ggml_cgraph * cgraph) except +
-    bool ggml_backend_supports_op(ggml_backend_t backend, const ggml_tensor * op) except +
-    bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft) except +
-    bool ggml_backend_offload_op(ggml_backend_t backend, const ggml_tensor * op) except +
+        size_t stride_data) except +llama_cy_raise
+    void ggml_backend_tensor_memset(
+        ggml_tensor * tensor, uint8_t value, size_t offset, size_t size) except +llama_cy_raise
+    void ggml_backend_synchronize(ggml_backend_t backend) except +llama_cy_raise
+    ggml_backend_graph_plan_t ggml_backend_graph_plan_create(
+        ggml_backend_t backend, ggml_cgraph * cgraph) except +llama_cy_raise
+    void ggml_backend_graph_plan_free(ggml_backend_t backend, ggml_backend_graph_plan_t plan) except +llama_cy_raise
+    ggml_status ggml_backend_graph_plan_compute(
+        ggml_backend_t backend, ggml_backend_graph_plan_t plan) except +llama_cy_raise
+    ggml_status ggml_backend_graph_compute(ggml_backend_t backend, ggml_cgraph * cgraph) except +llama_cy_raise
+    ggml_status ggml_backend_graph_compute_async(
+        ggml_backend_t backend, ggml_cgraph * cgraph) except +llama_cy_raise
+    bool ggml_backend_supports_op(ggml_backend_t backend, const ggml_tensor * op) except +llama_cy_raise
+    bool ggml_backend_supports_buft(ggml_backend_t backend, ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    bool ggml_backend_offload_op(ggml_backend_t backend, const ggml_tensor * op) except +llama_cy_raise
     void ggml_backend_tensor_copy_async(
-        ggml_backend_t backend_src, ggml_backend_t backend_dst, const ggml_tensor * src, ggml_tensor * dst) except +
-    ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend) except +
-    ggml_backend_event_t ggml_backend_event_new(ggml_backend_dev_t device) except +
-    void ggml_backend_event_free(ggml_backend_event_t event) except +
-    void ggml_backend_event_record(ggml_backend_event_t event, ggml_backend_t backend) except +
-    void ggml_backend_event_synchronize(ggml_backend_event_t event) except +
-    void ggml_backend_event_wait(ggml_backend_t backend, ggml_backend_event_t event) except +
+        ggml_backend_t backend_src, ggml_backend_t backend_dst, const ggml_tensor * src, ggml_tensor * dst) except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_get_device(ggml_backend_t backend) except +llama_cy_raise
+    ggml_backend_event_t ggml_backend_event_new(ggml_backend_dev_t device) except +llama_cy_raise
+    void ggml_backend_event_free(ggml_backend_event_t event) except +llama_cy_raise
+    void ggml_backend_event_record(ggml_backend_event_t event, ggml_backend_t backend) except +llama_cy_raise
+    void ggml_backend_event_synchronize(ggml_backend_event_t event) except +llama_cy_raise
+    void ggml_backend_event_wait(ggml_backend_t backend, ggml_backend_event_t event) except +llama_cy_raise
 
     enum ggml_backend_dev_type_t "ggml_backend_dev_type":
         GGML_BACKEND_DEVICE_TYPE_CPU
@@ -114,24 +127,26 @@ cdef extern from "llama_cy_api.h" nogil:
         const char * device_id
         ggml_backend_dev_caps caps
 
-    const char * ggml_backend_dev_name(ggml_backend_dev_t device) except +
-    const char * ggml_backend_dev_description(ggml_backend_dev_t device) except +
-    void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t * free, size_t * total) except +
-    ggml_backend_dev_type_t ggml_backend_dev_type(ggml_backend_dev_t device) except +
-    void ggml_backend_dev_get_props(ggml_backend_dev_t device, ggml_backend_dev_props * props) except +
-    ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device) except +
-    ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char * params) except +
-    ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device) except +
-    ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t device) except +
+    const char * ggml_backend_dev_name(ggml_backend_dev_t device) except +llama_cy_raise
+    const char * ggml_backend_dev_description(ggml_backend_dev_t device) except +llama_cy_raise
+    void ggml_backend_dev_memory(ggml_backend_dev_t device, size_t * free, size_t * total) except +llama_cy_raise
+    ggml_backend_dev_type_t ggml_backend_dev_type(ggml_backend_dev_t device) except +llama_cy_raise
+    void ggml_backend_dev_get_props(
+        ggml_backend_dev_t device, ggml_backend_dev_props * props) except +llama_cy_raise
+    ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device) except +llama_cy_raise
+    ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char * params) except +llama_cy_raise
+    ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device) except +llama_cy_raise
+    ggml_backend_buffer_type_t ggml_backend_dev_host_buffer_type(ggml_backend_dev_t device) except +llama_cy_raise
     ggml_backend_buffer_t ggml_backend_dev_buffer_from_host_ptr(
-        ggml_backend_dev_t device, void * ptr, size_t size, size_t max_tensor_size) except +
-    bool ggml_backend_dev_supports_op(ggml_backend_dev_t device, const ggml_tensor * op) except +
-    bool ggml_backend_dev_supports_buft(ggml_backend_dev_t device, ggml_backend_buffer_type_t buft) except +
-    bool ggml_backend_dev_offload_op(ggml_backend_dev_t device, const ggml_tensor * op) except +
-    const char * ggml_backend_reg_name(ggml_backend_reg_t reg) except +
-    size_t ggml_backend_reg_dev_count(ggml_backend_reg_t reg) except +
-    ggml_backend_dev_t ggml_backend_reg_dev_get(ggml_backend_reg_t reg, size_t index) except +
-    void * ggml_backend_reg_get_proc_address(ggml_backend_reg_t reg, const char * name) except +
+        ggml_backend_dev_t device, void * ptr, size_t size, size_t max_tensor_size) except +llama_cy_raise
+    bool ggml_backend_dev_supports_op(ggml_backend_dev_t device, const ggml_tensor * op) except +llama_cy_raise
+    bool ggml_backend_dev_supports_buft(
+        ggml_backend_dev_t device, ggml_backend_buffer_type_t buft) except +llama_cy_raise
+    bool ggml_backend_dev_offload_op(ggml_backend_dev_t device, const ggml_tensor * op) except +llama_cy_raise
+    const char * ggml_backend_reg_name(ggml_backend_reg_t reg) except +llama_cy_raise
+    size_t ggml_backend_reg_dev_count(ggml_backend_reg_t reg) except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_reg_dev_get(ggml_backend_reg_t reg, size_t index) except +llama_cy_raise
+    void * ggml_backend_reg_get_proc_address(ggml_backend_reg_t reg, const char * name) except +llama_cy_raise
     ctypedef void * (*ggml_backend_comm_init_t)(ggml_backend_t * backends, size_t n_backends) noexcept nogil
     ctypedef void (*ggml_backend_comm_free_t)(void * comm_ctx) noexcept nogil
     ctypedef bool (*ggml_backend_comm_allreduce_tensor_t)(void * comm_ctx, ggml_tensor ** tensors) noexcept nogil
@@ -148,50 +163,55 @@ cdef extern from "llama_cy_api.h" nogil:
         const char * value
 
     ctypedef ggml_backend_feature * (*ggml_backend_get_features_t)(ggml_backend_reg_t reg) noexcept nogil
-    void ggml_backend_register(ggml_backend_reg_t reg) except +
-    void ggml_backend_device_register(ggml_backend_dev_t device) except +
-    size_t ggml_backend_reg_count() except +
-    ggml_backend_reg_t ggml_backend_reg_get(size_t index) except +
-    ggml_backend_reg_t ggml_backend_reg_by_name(const char * name) except +
-    size_t ggml_backend_dev_count() except +
-    ggml_backend_dev_t ggml_backend_dev_get(size_t index) except +
-    ggml_backend_dev_t ggml_backend_dev_by_name(const char * name) except +
-    ggml_backend_dev_t ggml_backend_dev_by_type(ggml_backend_dev_type_t type) except +
-    ggml_backend_t ggml_backend_init_by_name(const char * name, const char * params) except +
-    ggml_backend_t ggml_backend_init_by_type(ggml_backend_dev_type_t type, const char * params) except +
-    ggml_backend_t ggml_backend_init_best() except +
-    ggml_backend_reg_t ggml_backend_load(const char * path) except +
-    void ggml_backend_unload(ggml_backend_reg_t reg) except +
-    void ggml_backend_load_all() except +
-    void ggml_backend_load_all_from_path(const char * dir_path) except +
+    void ggml_backend_register(ggml_backend_reg_t reg) except +llama_cy_raise
+    void ggml_backend_device_register(ggml_backend_dev_t device) except +llama_cy_raise
+    size_t ggml_backend_reg_count() except +llama_cy_raise
+    ggml_backend_reg_t ggml_backend_reg_get(size_t index) except +llama_cy_raise
+    ggml_backend_reg_t ggml_backend_reg_by_name(const char * name) except +llama_cy_raise
+    size_t ggml_backend_dev_count() except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_dev_get(size_t index) except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_dev_by_name(const char * name) except +llama_cy_raise
+    ggml_backend_dev_t ggml_backend_dev_by_type(ggml_backend_dev_type_t type) except +llama_cy_raise
+    ggml_backend_t ggml_backend_init_by_name(const char * name, const char * params) except +llama_cy_raise
+    ggml_backend_t ggml_backend_init_by_type(
+        ggml_backend_dev_type_t type, const char * params) except +llama_cy_raise
+    ggml_backend_t ggml_backend_init_best() except +llama_cy_raise
+    ggml_backend_reg_t ggml_backend_load(const char * path) except +llama_cy_raise
+    void ggml_backend_unload(ggml_backend_reg_t reg) except +llama_cy_raise
+    void ggml_backend_load_all() except +llama_cy_raise
+    void ggml_backend_load_all_from_path(const char * dir_path) except +llama_cy_raise
     struct ggml_backend_sched
     ctypedef ggml_backend_sched * ggml_backend_sched_t
     ctypedef bool (*ggml_backend_sched_eval_callback)(ggml_tensor * t, bool ask, void * user_data) noexcept nogil
     ggml_backend_sched_t ggml_backend_sched_new(
         ggml_backend_t * backends, ggml_backend_buffer_type_t * bufts, int n_backends, size_t graph_size,
-        bool parallel, bool op_offload) except +
-    void ggml_backend_sched_free(ggml_backend_sched_t sched) except +
+        bool parallel, bool op_offload) except +llama_cy_raise
+    void ggml_backend_sched_free(ggml_backend_sched_t sched) except +llama_cy_raise
     void ggml_backend_sched_reserve_size(
-        ggml_backend_sched_t sched, ggml_cgraph * measure_graph, size_t * sizes) except +
-    bool ggml_backend_sched_reserve(ggml_backend_sched_t sched, ggml_cgraph * measure_graph) except +
-    int ggml_backend_sched_get_n_backends(ggml_backend_sched_t sched) except +
-    ggml_backend_t ggml_backend_sched_get_backend(ggml_backend_sched_t sched, int i) except +
-    int ggml_backend_sched_get_n_splits(ggml_backend_sched_t sched) except +
-    int ggml_backend_sched_get_n_copies(ggml_backend_sched_t sched) except +
+        ggml_backend_sched_t sched, ggml_cgraph * measure_graph, size_t * sizes) except +llama_cy_raise
+    bool ggml_backend_sched_reserve(ggml_backend_sched_t sched, ggml_cgraph * measure_graph) except +llama_cy_raise
+    int ggml_backend_sched_get_n_backends(ggml_backend_sched_t sched) except +llama_cy_raise
+    ggml_backend_t ggml_backend_sched_get_backend(ggml_backend_sched_t sched, int i) except +llama_cy_raise
+    int ggml_backend_sched_get_n_splits(ggml_backend_sched_t sched) except +llama_cy_raise
+    int ggml_backend_sched_get_n_copies(ggml_backend_sched_t sched) except +llama_cy_raise
     ggml_backend_buffer_type_t ggml_backend_sched_get_buffer_type(
-        ggml_backend_sched_t sched, ggml_backend_t backend) except +
-    size_t ggml_backend_sched_get_buffer_size(ggml_backend_sched_t sched, ggml_backend_t backend) except +
+        ggml_backend_sched_t sched, ggml_backend_t backend) except +llama_cy_raise
+    size_t ggml_backend_sched_get_buffer_size(
+        ggml_backend_sched_t sched, ggml_backend_t backend) except +llama_cy_raise
     void ggml_backend_sched_set_tensor_backend(
-        ggml_backend_sched_t sched, ggml_tensor * node, ggml_backend_t backend) except +
-    ggml_backend_t ggml_backend_sched_get_tensor_backend(ggml_backend_sched_t sched, ggml_tensor * node) except +
-    void ggml_backend_sched_split_graph(ggml_backend_sched_t sched, ggml_cgraph * graph) except +
-    bool ggml_backend_sched_alloc_graph(ggml_backend_sched_t sched, ggml_cgraph * graph) except +
-    ggml_status ggml_backend_sched_graph_compute(ggml_backend_sched_t sched, ggml_cgraph * graph) except +
-    ggml_status ggml_backend_sched_graph_compute_async(ggml_backend_sched_t sched, ggml_cgraph * graph) except +
-    void ggml_backend_sched_synchronize(ggml_backend_sched_t sched) except +
-    void ggml_backend_sched_reset(ggml_backend_sched_t sched) except +
+        ggml_backend_sched_t sched, ggml_tensor * node, ggml_backend_t backend) except +llama_cy_raise
+    ggml_backend_t ggml_backend_sched_get_tensor_backend(
+        ggml_backend_sched_t sched, ggml_tensor * node) except +llama_cy_raise
+    void ggml_backend_sched_split_graph(ggml_backend_sched_t sched, ggml_cgraph * graph) except +llama_cy_raise
+    bool ggml_backend_sched_alloc_graph(ggml_backend_sched_t sched, ggml_cgraph * graph) except +llama_cy_raise
+    ggml_status ggml_backend_sched_graph_compute(
+        ggml_backend_sched_t sched, ggml_cgraph * graph) except +llama_cy_raise
+    ggml_status ggml_backend_sched_graph_compute_async(
+        ggml_backend_sched_t sched, ggml_cgraph * graph) except +llama_cy_raise
+    void ggml_backend_sched_synchronize(ggml_backend_sched_t sched) except +llama_cy_raise
+    void ggml_backend_sched_reset(ggml_backend_sched_t sched) except +llama_cy_raise
     void ggml_backend_sched_set_eval_callback(
-        ggml_backend_sched_t sched, ggml_backend_sched_eval_callback callback, void * user_data) except +
+        ggml_backend_sched_t sched, ggml_backend_sched_eval_callback callback, void * user_data) except +llama_cy_raise
 
     enum:
         GGML_BACKEND_META_MAX_DEVICES
@@ -206,7 +226,7 @@ cdef extern from "llama_cy_api.h" nogil:
         GGML_BACKEND_SPLIT_AXIS_NONE
         GGML_BACKEND_SPLIT_AXIS_UNKNOWN
 
-    const char * ggml_backend_meta_split_axis_name(ggml_backend_meta_split_axis split_axis) except +
+    const char * ggml_backend_meta_split_axis_name(ggml_backend_meta_split_axis split_axis) except +llama_cy_raise
 
     struct ggml_backend_meta_split_state:
         ggml_backend_meta_split_axis axis
@@ -218,7 +238,7 @@ cdef extern from "llama_cy_api.h" nogil:
         const ggml_tensor * tensor, void * userdata) noexcept nogil
     ggml_backend_dev_t ggml_backend_meta_device(
         ggml_backend_dev_t * devs, size_t n_devs, ggml_backend_meta_get_split_state_t get_split_state,
-        void * get_split_state_ud) except +
+        void * get_split_state_ud) except +llama_cy_raise
 
     struct ggml_backend_graph_copy_t "ggml_backend_graph_copy":
         ggml_backend_buffer_t buffer
@@ -226,14 +246,16 @@ cdef extern from "llama_cy_api.h" nogil:
         ggml_context * ctx_unallocated
         ggml_cgraph * graph
 
-    ggml_backend_graph_copy_t ggml_backend_graph_copy(ggml_backend_t backend, ggml_cgraph * graph) except +
-    void ggml_backend_graph_copy_free(ggml_backend_graph_copy_t copy) except +
+    ggml_backend_graph_copy_t ggml_backend_graph_copy(
+        ggml_backend_t backend, ggml_cgraph * graph) except +llama_cy_raise
+    void ggml_backend_graph_copy_free(ggml_backend_graph_copy_t copy) except +llama_cy_raise
     ctypedef bool (*ggml_backend_eval_callback)(
         int node_index, ggml_tensor * t1, ggml_tensor * t2, void * user_data) noexcept nogil
     bool ggml_backend_compare_graph_backend(
         ggml_backend_t backend1, ggml_backend_t backend2, ggml_cgraph * graph, ggml_backend_eval_callback callback,
-        void * user_data, const ggml_tensor * const * test_nodes, size_t num_test_nodes) except +
-    ggml_status ggml_backend_tensor_alloc(ggml_backend_buffer_t buffer, ggml_tensor * tensor, void * addr) except +
-    ggml_status ggml_backend_view_init(ggml_tensor * tensor) except +
-    ggml_backend_buffer_t ggml_backend_cpu_buffer_from_ptr(void * ptr, size_t size) except +
-    ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type() except +
+        void * user_data, const ggml_tensor * const * test_nodes, size_t num_test_nodes) except +llama_cy_raise
+    ggml_status ggml_backend_tensor_alloc(
+        ggml_backend_buffer_t buffer, ggml_tensor * tensor, void * addr) except +llama_cy_raise
+    ggml_status ggml_backend_view_init(ggml_tensor * tensor) except +llama_cy_raise
+    ggml_backend_buffer_t ggml_backend_cpu_buffer_from_ptr(void * ptr, size_t size) except +llama_cy_raise
+    ggml_backend_buffer_type_t ggml_backend_cpu_buffer_type() except +llama_cy_raise

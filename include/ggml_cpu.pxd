@@ -9,6 +9,8 @@ from ggml cimport (
 from ggml_backend cimport ggml_backend_reg_t, ggml_backend_t
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     struct ggml_cplan:
         size_t work_size
         uint8_t * work_data
@@ -26,55 +28,59 @@ cdef extern from "llama_cy_api.h" nogil:
         GGML_NUMA_STRATEGY_MIRROR
         GGML_NUMA_STRATEGY_COUNT
 
-    void ggml_numa_init(ggml_numa_strategy numa) except +
-    bool ggml_is_numa() except +
-    ggml_tensor * ggml_new_i32(ggml_context * ctx, int32_t value) except +
-    ggml_tensor * ggml_new_f32(ggml_context * ctx, float value) except +
-    ggml_tensor * ggml_set_i32(ggml_tensor * tensor, int32_t value) except +
-    ggml_tensor * ggml_set_f32(ggml_tensor * tensor, float value) except +
-    int32_t ggml_get_i32_1d(const ggml_tensor * tensor, int i) except +
-    void ggml_set_i32_1d(const ggml_tensor * tensor, int i, int32_t value) except +
-    int32_t ggml_get_i32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3) except +
-    void ggml_set_i32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3, int32_t value) except +
-    float ggml_get_f32_1d(const ggml_tensor * tensor, int i) except +
-    void ggml_set_f32_1d(const ggml_tensor * tensor, int i, float value) except +
-    float ggml_get_f32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3) except +
-    void ggml_set_f32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3, float value) except +
-    ggml_threadpool * ggml_threadpool_new(ggml_threadpool_params * params) except +
-    void ggml_threadpool_free(ggml_threadpool * threadpool) except +
-    void ggml_threadpool_pause(ggml_threadpool * threadpool) except +
-    void ggml_threadpool_resume(ggml_threadpool * threadpool) except +
-    ggml_cplan ggml_graph_plan(const ggml_cgraph * cgraph, int n_threads, ggml_threadpool * threadpool) except +
-    ggml_status ggml_graph_compute(ggml_cgraph * cgraph, ggml_cplan * cplan) except +
-    ggml_status ggml_graph_compute_with_ctx(ggml_context * ctx, ggml_cgraph * cgraph, int n_threads) except +
-    int ggml_cpu_has_sse3() except +
-    int ggml_cpu_has_ssse3() except +
-    int ggml_cpu_has_avx() except +
-    int ggml_cpu_has_avx_vnni() except +
-    int ggml_cpu_has_avx2() except +
-    int ggml_cpu_has_bmi2() except +
-    int ggml_cpu_has_f16c() except +
-    int ggml_cpu_has_fma() except +
-    int ggml_cpu_has_avx512() except +
-    int ggml_cpu_has_avx512_vbmi() except +
-    int ggml_cpu_has_avx512_vnni() except +
-    int ggml_cpu_has_avx512_bf16() except +
-    int ggml_cpu_has_amx_int8() except +
-    int ggml_cpu_has_neon() except +
-    int ggml_cpu_has_arm_fma() except +
-    int ggml_cpu_has_fp16_va() except +
-    int ggml_cpu_has_dotprod() except +
-    int ggml_cpu_has_matmul_int8() except +
-    int ggml_cpu_has_sve() except +
-    int ggml_cpu_get_sve_cnt() except +
-    int ggml_cpu_has_sme() except +
-    int ggml_cpu_has_sme2() except +
-    int ggml_cpu_has_riscv_v() except +
-    int ggml_cpu_get_rvv_vlen() except +
-    int ggml_cpu_has_vsx() except +
-    int ggml_cpu_has_vxe() except +
-    int ggml_cpu_has_wasm_simd() except +
-    int ggml_cpu_has_llamafile() except +
+    void ggml_numa_init(ggml_numa_strategy numa) except +llama_cy_raise
+    bool ggml_is_numa() except +llama_cy_raise
+    ggml_tensor * ggml_new_i32(ggml_context * ctx, int32_t value) except +llama_cy_raise
+    ggml_tensor * ggml_new_f32(ggml_context * ctx, float value) except +llama_cy_raise
+    ggml_tensor * ggml_set_i32(ggml_tensor * tensor, int32_t value) except +llama_cy_raise
+    ggml_tensor * ggml_set_f32(ggml_tensor * tensor, float value) except +llama_cy_raise
+    int32_t ggml_get_i32_1d(const ggml_tensor * tensor, int i) except +llama_cy_raise
+    void ggml_set_i32_1d(const ggml_tensor * tensor, int i, int32_t value) except +llama_cy_raise
+    int32_t ggml_get_i32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3) except +llama_cy_raise
+    void ggml_set_i32_nd(
+        const ggml_tensor * tensor, int i0, int i1, int i2, int i3, int32_t value) except +llama_cy_raise
+    float ggml_get_f32_1d(const ggml_tensor * tensor, int i) except +llama_cy_raise
+    void ggml_set_f32_1d(const ggml_tensor * tensor, int i, float value) except +llama_cy_raise
+    float ggml_get_f32_nd(const ggml_tensor * tensor, int i0, int i1, int i2, int i3) except +llama_cy_raise
+    void ggml_set_f32_nd(
+        const ggml_tensor * tensor, int i0, int i1, int i2, int i3, float value) except +llama_cy_raise
+    ggml_threadpool * ggml_threadpool_new(ggml_threadpool_params * params) except +llama_cy_raise
+    void ggml_threadpool_free(ggml_threadpool * threadpool) except +llama_cy_raise
+    void ggml_threadpool_pause(ggml_threadpool * threadpool) except +llama_cy_raise
+    void ggml_threadpool_resume(ggml_threadpool * threadpool) except +llama_cy_raise
+    ggml_cplan ggml_graph_plan(
+        const ggml_cgraph * cgraph, int n_threads, ggml_threadpool * threadpool) except +llama_cy_raise
+    ggml_status ggml_graph_compute(ggml_cgraph * cgraph, ggml_cplan * cplan) except +llama_cy_raise
+    ggml_status ggml_graph_compute_with_ctx(
+        ggml_context * ctx, ggml_cgraph * cgraph, int n_threads) except +llama_cy_raise
+    int ggml_cpu_has_sse3() except +llama_cy_raise
+    int ggml_cpu_has_ssse3() except +llama_cy_raise
+    int ggml_cpu_has_avx() except +llama_cy_raise
+    int ggml_cpu_has_avx_vnni() except +llama_cy_raise
+    int ggml_cpu_has_avx2() except +llama_cy_raise
+    int ggml_cpu_has_bmi2() except +llama_cy_raise
+    int ggml_cpu_has_f16c() except +llama_cy_raise
+    int ggml_cpu_has_fma() except +llama_cy_raise
+    int ggml_cpu_has_avx512() except +llama_cy_raise
+    int ggml_cpu_has_avx512_vbmi() except +llama_cy_raise
+    int ggml_cpu_has_avx512_vnni() except +llama_cy_raise
+    int ggml_cpu_has_avx512_bf16() except +llama_cy_raise
+    int ggml_cpu_has_amx_int8() except +llama_cy_raise
+    int ggml_cpu_has_neon() except +llama_cy_raise
+    int ggml_cpu_has_arm_fma() except +llama_cy_raise
+    int ggml_cpu_has_fp16_va() except +llama_cy_raise
+    int ggml_cpu_has_dotprod() except +llama_cy_raise
+    int ggml_cpu_has_matmul_int8() except +llama_cy_raise
+    int ggml_cpu_has_sve() except +llama_cy_raise
+    int ggml_cpu_get_sve_cnt() except +llama_cy_raise
+    int ggml_cpu_has_sme() except +llama_cy_raise
+    int ggml_cpu_has_sme2() except +llama_cy_raise
+    int ggml_cpu_has_riscv_v() except +llama_cy_raise
+    int ggml_cpu_get_rvv_vlen() except +llama_cy_raise
+    int ggml_cpu_has_vsx() except +llama_cy_raise
+    int ggml_cpu_has_vxe() except +llama_cy_raise
+    int ggml_cpu_has_wasm_simd() except +llama_cy_raise
+    int ggml_cpu_has_llamafile() except +llama_cy_raise
     ctypedef void (*ggml_vec_dot_t)(
         int n, float * s, size_t bs, const void * x, size_t bx, const void * y, size_t by, int nrc) noexcept nogil
 
@@ -84,19 +90,20 @@ cdef extern from "llama_cy_api.h" nogil:
         ggml_type vec_dot_type
         int64_t nrows
 
-    const ggml_type_traits_cpu * ggml_get_type_traits_cpu(ggml_type type) except +
-    void ggml_cpu_init() except +
-    ggml_backend_t ggml_backend_cpu_init() except +
-    bool ggml_backend_is_cpu(ggml_backend_t backend) except +
-    void ggml_backend_cpu_set_n_threads(ggml_backend_t backend_cpu, int n_threads) except +
-    void ggml_backend_cpu_set_threadpool(ggml_backend_t backend_cpu, ggml_threadpool_t threadpool) except +
+    const ggml_type_traits_cpu * ggml_get_type_traits_cpu(ggml_type type) except +llama_cy_raise
+    void ggml_cpu_init() except +llama_cy_raise
+    ggml_backend_t ggml_backend_cpu_init() except +llama_cy_raise
+    bool ggml_backend_is_cpu(ggml_backend_t backend) except +llama_cy_raise
+    void ggml_backend_cpu_set_n_threads(ggml_backend_t backend_cpu, int n_threads) except +llama_cy_raise
+    void ggml_backend_cpu_set_threadpool(
+        ggml_backend_t backend_cpu, ggml_threadpool_t threadpool) except +llama_cy_raise
     void ggml_backend_cpu_set_abort_callback(
-        ggml_backend_t backend_cpu, ggml_abort_callback abort_callback, void * abort_callback_data) except +
-    void ggml_backend_cpu_set_use_ref(ggml_backend_t backend_cpu, bool use_ref) except +
-    ggml_backend_reg_t ggml_backend_cpu_reg() except +
-    void ggml_cpu_fp32_to_fp32(const float *, float *, int64_t) except +
-    void ggml_cpu_fp32_to_i32(const float *, int32_t *, int64_t) except +
-    void ggml_cpu_fp32_to_fp16(const float *, ggml_fp16_t *, int64_t) except +
-    void ggml_cpu_fp16_to_fp32(const ggml_fp16_t *, float *, int64_t) except +
-    void ggml_cpu_fp32_to_bf16(const float *, ggml_bf16_t *, int64_t) except +
-    void ggml_cpu_bf16_to_fp32(const ggml_bf16_t *, float *, int64_t) except +
+        ggml_backend_t backend_cpu, ggml_abort_callback abort_callback, void * abort_callback_data) except +llama_cy_raise
+    void ggml_backend_cpu_set_use_ref(ggml_backend_t backend_cpu, bool use_ref) except +llama_cy_raise
+    ggml_backend_reg_t ggml_backend_cpu_reg() except +llama_cy_raise
+    void ggml_cpu_fp32_to_fp32(const float *, float *, int64_t) except +llama_cy_raise
+    void ggml_cpu_fp32_to_i32(const float *, int32_t *, int64_t) except +llama_cy_raise
+    void ggml_cpu_fp32_to_fp16(const float *, ggml_fp16_t *, int64_t) except +llama_cy_raise
+    void ggml_cpu_fp16_to_fp32(const ggml_fp16_t *, float *, int64_t) except +llama_cy_raise
+    void ggml_cpu_fp32_to_bf16(const float *, ggml_bf16_t *, int64_t) except +llama_cy_raise
+    void ggml_cpu_bf16_to_fp32(const ggml_bf16_t *, float *, int64_t) except +llama_cy_raise

@@ -6,6 +6,8 @@ from ggml cimport ggml_cgraph, ggml_context, ggml_tensor, ggml_type
 from ggml_backend cimport ggml_backend_sched_t
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     struct ggml_opt_dataset
     struct ggml_opt_context
     struct ggml_opt_result
@@ -21,16 +23,17 @@ cdef extern from "llama_cy_api.h" nogil:
 
     ggml_opt_dataset_t ggml_opt_dataset_init(
         ggml_type type_data, ggml_type type_label, int64_t ne_datapoint, int64_t ne_label, int64_t ndata,
-        int64_t ndata_shard) except +
-    void ggml_opt_dataset_free(ggml_opt_dataset_t dataset) except +
-    int64_t ggml_opt_dataset_ndata(ggml_opt_dataset_t dataset) except +
-    ggml_tensor * ggml_opt_dataset_data(ggml_opt_dataset_t dataset) except +
-    ggml_tensor * ggml_opt_dataset_labels(ggml_opt_dataset_t dataset) except +
-    void ggml_opt_dataset_shuffle(ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, int64_t idata) except +
+        int64_t ndata_shard) except +llama_cy_raise
+    void ggml_opt_dataset_free(ggml_opt_dataset_t dataset) except +llama_cy_raise
+    int64_t ggml_opt_dataset_ndata(ggml_opt_dataset_t dataset) except +llama_cy_raise
+    ggml_tensor * ggml_opt_dataset_data(ggml_opt_dataset_t dataset) except +llama_cy_raise
+    ggml_tensor * ggml_opt_dataset_labels(ggml_opt_dataset_t dataset) except +llama_cy_raise
+    void ggml_opt_dataset_shuffle(
+        ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, int64_t idata) except +llama_cy_raise
     void ggml_opt_dataset_get_batch(
-        ggml_opt_dataset_t dataset, ggml_tensor * data_batch, ggml_tensor * labels_batch, int64_t ibatch) except +
+        ggml_opt_dataset_t dataset, ggml_tensor * data_batch, ggml_tensor * labels_batch, int64_t ibatch) except +llama_cy_raise
     void ggml_opt_dataset_get_batch_host(
-        ggml_opt_dataset_t dataset, void * data_batch, size_t nb_data_batch, void * labels_batch, int64_t ibatch) except +
+        ggml_opt_dataset_t dataset, void * data_batch, size_t nb_data_batch, void * labels_batch, int64_t ibatch) except +llama_cy_raise
 
     enum ggml_opt_build_type:
         GGML_OPT_BUILD_TYPE_FORWARD
@@ -58,9 +61,9 @@ cdef extern from "llama_cy_api.h" nogil:
         ggml_opt_optimizer_params_sgd sgd
 
     ctypedef ggml_opt_optimizer_params (*ggml_opt_get_optimizer_params)(void * userdata) noexcept nogil
-    ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params(void * userdata) except +
+    ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params(void * userdata) except +llama_cy_raise
     ggml_opt_get_optimizer_params ggml_opt_get_default_optimizer_params_address "llama_cy_api->ggml_opt_get_default_optimizer_params"
-    ggml_opt_optimizer_params ggml_opt_get_constant_optimizer_params(void * userdata) except +
+    ggml_opt_optimizer_params ggml_opt_get_constant_optimizer_params(void * userdata) except +llama_cy_raise
     ggml_opt_get_optimizer_params ggml_opt_get_constant_optimizer_params_address "llama_cy_api->ggml_opt_get_constant_optimizer_params"
 
     struct ggml_opt_params:
@@ -76,45 +79,45 @@ cdef extern from "llama_cy_api.h" nogil:
         ggml_opt_optimizer_type optimizer
 
     ggml_opt_params ggml_opt_default_params(
-        ggml_backend_sched_t backend_sched, ggml_opt_loss_type loss_type) except +
-    ggml_opt_context_t ggml_opt_init(ggml_opt_params params) except +
-    void ggml_opt_free(ggml_opt_context_t opt_ctx) except +
-    void ggml_opt_reset(ggml_opt_context_t opt_ctx, bool optimizer) except +
-    bool ggml_opt_static_graphs(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_inputs(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_outputs(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_labels(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_loss(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_pred(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_ncorrect(ggml_opt_context_t opt_ctx) except +
-    ggml_tensor * ggml_opt_grad_acc(ggml_opt_context_t opt_ctx, ggml_tensor * node) except +
-    ggml_opt_optimizer_type ggml_opt_context_optimizer_type(ggml_opt_context_t) except +
-    const char * ggml_opt_optimizer_name(ggml_opt_optimizer_type) except +
-    ggml_opt_result_t ggml_opt_result_init() except +
-    void ggml_opt_result_free(ggml_opt_result_t result) except +
-    void ggml_opt_result_reset(ggml_opt_result_t result) except +
-    void ggml_opt_result_ndata(ggml_opt_result_t result, int64_t * ndata) except +
-    void ggml_opt_result_loss(ggml_opt_result_t result, double * loss, double * unc) except +
-    void ggml_opt_result_pred(ggml_opt_result_t result, int32_t * pred) except +
-    void ggml_opt_result_accuracy(ggml_opt_result_t result, double * accuracy, double * unc) except +
+        ggml_backend_sched_t backend_sched, ggml_opt_loss_type loss_type) except +llama_cy_raise
+    ggml_opt_context_t ggml_opt_init(ggml_opt_params params) except +llama_cy_raise
+    void ggml_opt_free(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    void ggml_opt_reset(ggml_opt_context_t opt_ctx, bool optimizer) except +llama_cy_raise
+    bool ggml_opt_static_graphs(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_inputs(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_outputs(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_labels(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_loss(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_pred(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_ncorrect(ggml_opt_context_t opt_ctx) except +llama_cy_raise
+    ggml_tensor * ggml_opt_grad_acc(ggml_opt_context_t opt_ctx, ggml_tensor * node) except +llama_cy_raise
+    ggml_opt_optimizer_type ggml_opt_context_optimizer_type(ggml_opt_context_t) except +llama_cy_raise
+    const char * ggml_opt_optimizer_name(ggml_opt_optimizer_type) except +llama_cy_raise
+    ggml_opt_result_t ggml_opt_result_init() except +llama_cy_raise
+    void ggml_opt_result_free(ggml_opt_result_t result) except +llama_cy_raise
+    void ggml_opt_result_reset(ggml_opt_result_t result) except +llama_cy_raise
+    void ggml_opt_result_ndata(ggml_opt_result_t result, int64_t * ndata) except +llama_cy_raise
+    void ggml_opt_result_loss(ggml_opt_result_t result, double * loss, double * unc) except +llama_cy_raise
+    void ggml_opt_result_pred(ggml_opt_result_t result, int32_t * pred) except +llama_cy_raise
+    void ggml_opt_result_accuracy(ggml_opt_result_t result, double * accuracy, double * unc) except +llama_cy_raise
     void ggml_opt_prepare_alloc(
         ggml_opt_context_t opt_ctx, ggml_context * ctx_compute, ggml_cgraph * gf, ggml_tensor * inputs,
-        ggml_tensor * outputs) except +
-    void ggml_opt_alloc(ggml_opt_context_t opt_ctx, bool backward) except +
-    void ggml_opt_eval(ggml_opt_context_t opt_ctx, ggml_opt_result_t result) except +
+        ggml_tensor * outputs) except +llama_cy_raise
+    void ggml_opt_alloc(ggml_opt_context_t opt_ctx, bool backward) except +llama_cy_raise
+    void ggml_opt_eval(ggml_opt_context_t opt_ctx, ggml_opt_result_t result) except +llama_cy_raise
     ctypedef void (*ggml_opt_epoch_callback)(
         bool train, ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result,
         int64_t ibatch, int64_t ibatch_max, int64_t t_start_us) noexcept nogil
     void ggml_opt_epoch(
         ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result_train,
         ggml_opt_result_t result_eval, int64_t idata_split, ggml_opt_epoch_callback callback_train,
-        ggml_opt_epoch_callback callback_eval) except +
+        ggml_opt_epoch_callback callback_eval) except +llama_cy_raise
     void ggml_opt_epoch_callback_progress_bar(
         bool train, ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result,
-        int64_t ibatch, int64_t ibatch_max, int64_t t_start_us) except +
+        int64_t ibatch, int64_t ibatch_max, int64_t t_start_us) except +llama_cy_raise
     ggml_opt_epoch_callback ggml_opt_epoch_callback_progress_bar_address "llama_cy_api->ggml_opt_epoch_callback_progress_bar"
     void ggml_opt_fit(
         ggml_backend_sched_t backend_sched, ggml_context * ctx_compute, ggml_tensor * inputs, ggml_tensor * outputs,
         ggml_opt_dataset_t dataset, ggml_opt_loss_type loss_type, ggml_opt_optimizer_type optimizer,
         ggml_opt_get_optimizer_params get_opt_pars, int64_t nepoch, int64_t nbatch_logical, float val_split,
-        bool silent) except +
+        bool silent) except +llama_cy_raise

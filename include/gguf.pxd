@@ -6,6 +6,8 @@ from libcpp cimport bool
 from ggml cimport ggml_context, ggml_tensor, ggml_type
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     const char * GGUF_MAGIC
 
     enum:
@@ -40,67 +42,68 @@ cdef extern from "llama_cy_api.h" nogil:
 
     ctypedef size_t (*gguf_reader_callback_t)(
         void * userdata, void * output, uint64_t offset, size_t len) noexcept nogil
-    gguf_context * gguf_init_empty() except +
-    gguf_context * gguf_init_from_file_ptr(FILE * file, gguf_init_params params) except +
-    gguf_context * gguf_init_from_file(const char * fname, gguf_init_params params) except +
-    gguf_context * gguf_init_from_buffer(const void * data, size_t size, gguf_init_params params) except +
+    gguf_context * gguf_init_empty() except +llama_cy_raise
+    gguf_context * gguf_init_from_file_ptr(FILE * file, gguf_init_params params) except +llama_cy_raise
+    gguf_context * gguf_init_from_file(const char * fname, gguf_init_params params) except +llama_cy_raise
+    gguf_context * gguf_init_from_buffer(
+        const void * data, size_t size, gguf_init_params params) except +llama_cy_raise
     gguf_context * gguf_init_from_callback(
         gguf_reader_callback_t callback, void * userdata, size_t max_chunk_read, uint64_t max_expected_size,
-        gguf_init_params params) except +
-    void gguf_free(gguf_context * ctx) except +
-    const char * gguf_type_name(gguf_type type) except +
-    uint32_t gguf_get_version(const gguf_context * ctx) except +
-    size_t gguf_get_alignment(const gguf_context * ctx) except +
-    size_t gguf_get_data_offset(const gguf_context * ctx) except +
-    int64_t gguf_get_n_kv(const gguf_context * ctx) except +
-    int64_t gguf_find_key(const gguf_context * ctx, const char * key) except +
-    const char * gguf_get_key(const gguf_context * ctx, int64_t key_id) except +
-    gguf_type gguf_get_kv_type(const gguf_context * ctx, int64_t key_id) except +
-    gguf_type gguf_get_arr_type(const gguf_context * ctx, int64_t key_id) except +
-    uint8_t gguf_get_val_u8(const gguf_context * ctx, int64_t key_id) except +
-    int8_t gguf_get_val_i8(const gguf_context * ctx, int64_t key_id) except +
-    uint16_t gguf_get_val_u16(const gguf_context * ctx, int64_t key_id) except +
-    int16_t gguf_get_val_i16(const gguf_context * ctx, int64_t key_id) except +
-    uint32_t gguf_get_val_u32(const gguf_context * ctx, int64_t key_id) except +
-    int32_t gguf_get_val_i32(const gguf_context * ctx, int64_t key_id) except +
-    float gguf_get_val_f32(const gguf_context * ctx, int64_t key_id) except +
-    uint64_t gguf_get_val_u64(const gguf_context * ctx, int64_t key_id) except +
-    int64_t gguf_get_val_i64(const gguf_context * ctx, int64_t key_id) except +
-    double gguf_get_val_f64(const gguf_context * ctx, int64_t key_id) except +
-    bool gguf_get_val_bool(const gguf_context * ctx, int64_t key_id) except +
-    const char * gguf_get_val_str(const gguf_context * ctx, int64_t key_id) except +
-    const void * gguf_get_val_data(const gguf_context * ctx, int64_t key_id) except +
-    size_t gguf_get_arr_n(const gguf_context * ctx, int64_t key_id) except +
-    const void * gguf_get_arr_data(const gguf_context * ctx, int64_t key_id) except +
-    const char * gguf_get_arr_str(const gguf_context * ctx, int64_t key_id, size_t i) except +
-    int64_t gguf_get_n_tensors(const gguf_context * ctx) except +
-    int64_t gguf_find_tensor(const gguf_context * ctx, const char * name) except +
-    size_t gguf_get_tensor_offset(const gguf_context * ctx, int64_t tensor_id) except +
-    const char * gguf_get_tensor_name(const gguf_context * ctx, int64_t tensor_id) except +
-    const int64_t * gguf_get_tensor_ne(const gguf_context * ctx, int64_t tensor_id) except +
-    ggml_type gguf_get_tensor_type(const gguf_context * ctx, int64_t tensor_id) except +
-    size_t gguf_get_tensor_size(const gguf_context * ctx, int64_t tensor_id) except +
-    int64_t gguf_remove_key(gguf_context * ctx, const char * key) except +
-    void gguf_set_val_u8(gguf_context * ctx, const char * key, uint8_t val) except +
-    void gguf_set_val_i8(gguf_context * ctx, const char * key, int8_t val) except +
-    void gguf_set_val_u16(gguf_context * ctx, const char * key, uint16_t val) except +
-    void gguf_set_val_i16(gguf_context * ctx, const char * key, int16_t val) except +
-    void gguf_set_val_u32(gguf_context * ctx, const char * key, uint32_t val) except +
-    void gguf_set_val_i32(gguf_context * ctx, const char * key, int32_t val) except +
-    void gguf_set_val_f32(gguf_context * ctx, const char * key, float val) except +
-    void gguf_set_val_u64(gguf_context * ctx, const char * key, uint64_t val) except +
-    void gguf_set_val_i64(gguf_context * ctx, const char * key, int64_t val) except +
-    void gguf_set_val_f64(gguf_context * ctx, const char * key, double val) except +
-    void gguf_set_val_bool(gguf_context * ctx, const char * key, bool val) except +
-    void gguf_set_val_str(gguf_context * ctx, const char * key, const char * val) except +
+        gguf_init_params params) except +llama_cy_raise
+    void gguf_free(gguf_context * ctx) except +llama_cy_raise
+    const char * gguf_type_name(gguf_type type) except +llama_cy_raise
+    uint32_t gguf_get_version(const gguf_context * ctx) except +llama_cy_raise
+    size_t gguf_get_alignment(const gguf_context * ctx) except +llama_cy_raise
+    size_t gguf_get_data_offset(const gguf_context * ctx) except +llama_cy_raise
+    int64_t gguf_get_n_kv(const gguf_context * ctx) except +llama_cy_raise
+    int64_t gguf_find_key(const gguf_context * ctx, const char * key) except +llama_cy_raise
+    const char * gguf_get_key(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    gguf_type gguf_get_kv_type(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    gguf_type gguf_get_arr_type(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    uint8_t gguf_get_val_u8(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    int8_t gguf_get_val_i8(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    uint16_t gguf_get_val_u16(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    int16_t gguf_get_val_i16(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    uint32_t gguf_get_val_u32(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    int32_t gguf_get_val_i32(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    float gguf_get_val_f32(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    uint64_t gguf_get_val_u64(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    int64_t gguf_get_val_i64(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    double gguf_get_val_f64(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    bool gguf_get_val_bool(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    const char * gguf_get_val_str(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    const void * gguf_get_val_data(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    size_t gguf_get_arr_n(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    const void * gguf_get_arr_data(const gguf_context * ctx, int64_t key_id) except +llama_cy_raise
+    const char * gguf_get_arr_str(const gguf_context * ctx, int64_t key_id, size_t i) except +llama_cy_raise
+    int64_t gguf_get_n_tensors(const gguf_context * ctx) except +llama_cy_raise
+    int64_t gguf_find_tensor(const gguf_context * ctx, const char * name) except +llama_cy_raise
+    size_t gguf_get_tensor_offset(const gguf_context * ctx, int64_t tensor_id) except +llama_cy_raise
+    const char * gguf_get_tensor_name(const gguf_context * ctx, int64_t tensor_id) except +llama_cy_raise
+    const int64_t * gguf_get_tensor_ne(const gguf_context * ctx, int64_t tensor_id) except +llama_cy_raise
+    ggml_type gguf_get_tensor_type(const gguf_context * ctx, int64_t tensor_id) except +llama_cy_raise
+    size_t gguf_get_tensor_size(const gguf_context * ctx, int64_t tensor_id) except +llama_cy_raise
+    int64_t gguf_remove_key(gguf_context * ctx, const char * key) except +llama_cy_raise
+    void gguf_set_val_u8(gguf_context * ctx, const char * key, uint8_t val) except +llama_cy_raise
+    void gguf_set_val_i8(gguf_context * ctx, const char * key, int8_t val) except +llama_cy_raise
+    void gguf_set_val_u16(gguf_context * ctx, const char * key, uint16_t val) except +llama_cy_raise
+    void gguf_set_val_i16(gguf_context * ctx, const char * key, int16_t val) except +llama_cy_raise
+    void gguf_set_val_u32(gguf_context * ctx, const char * key, uint32_t val) except +llama_cy_raise
+    void gguf_set_val_i32(gguf_context * ctx, const char * key, int32_t val) except +llama_cy_raise
+    void gguf_set_val_f32(gguf_context * ctx, const char * key, float val) except +llama_cy_raise
+    void gguf_set_val_u64(gguf_context * ctx, const char * key, uint64_t val) except +llama_cy_raise
+    void gguf_set_val_i64(gguf_context * ctx, const char * key, int64_t val) except +llama_cy_raise
+    void gguf_set_val_f64(gguf_context * ctx, const char * key, double val) except +llama_cy_raise
+    void gguf_set_val_bool(gguf_context * ctx, const char * key, bool val) except +llama_cy_raise
+    void gguf_set_val_str(gguf_context * ctx, const char * key, const char * val) except +llama_cy_raise
     void gguf_set_arr_data(
-        gguf_context * ctx, const char * key, gguf_type type, const void * data, size_t n) except +
-    void gguf_set_arr_str(gguf_context * ctx, const char * key, const char ** data, size_t n) except +
-    void gguf_set_kv(gguf_context * ctx, const gguf_context * src) except +
-    void gguf_add_tensor(gguf_context * ctx, const ggml_tensor * tensor) except +
-    void gguf_set_tensor_type(gguf_context * ctx, const char * name, ggml_type type) except +
-    void gguf_set_tensor_data(gguf_context * ctx, const char * name, const void * data) except +
-    bool gguf_write_to_file_ptr(const gguf_context * ctx, FILE * file, bool only_meta) except +
-    bool gguf_write_to_file(const gguf_context * ctx, const char * fname, bool only_meta) except +
-    size_t gguf_get_meta_size(const gguf_context * ctx) except +
-    void gguf_get_meta_data(const gguf_context * ctx, void * data) except +
+        gguf_context * ctx, const char * key, gguf_type type, const void * data, size_t n) except +llama_cy_raise
+    void gguf_set_arr_str(gguf_context * ctx, const char * key, const char ** data, size_t n) except +llama_cy_raise
+    void gguf_set_kv(gguf_context * ctx, const gguf_context * src) except +llama_cy_raise
+    void gguf_add_tensor(gguf_context * ctx, const ggml_tensor * tensor) except +llama_cy_raise
+    void gguf_set_tensor_type(gguf_context * ctx, const char * name, ggml_type type) except +llama_cy_raise
+    void gguf_set_tensor_data(gguf_context * ctx, const char * name, const void * data) except +llama_cy_raise
+    bool gguf_write_to_file_ptr(const gguf_context * ctx, FILE * file, bool only_meta) except +llama_cy_raise
+    bool gguf_write_to_file(const gguf_context * ctx, const char * fname, bool only_meta) except +llama_cy_raise
+    size_t gguf_get_meta_size(const gguf_context * ctx) except +llama_cy_raise
+    void gguf_get_meta_data(const gguf_context * ctx, void * data) except +llama_cy_raise

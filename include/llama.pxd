@@ -15,6 +15,8 @@ from ggml_opt cimport (
 )
 
 cdef extern from "llama_cy_api.h" nogil:
+    void llama_cy_raise()
+
     const uint32_t LLAMA_DEFAULT_SEED
 
     enum:
@@ -122,7 +124,7 @@ cdef extern from "llama_cy_api.h" nogil:
         LLAMA_FTYPE_MOSTLY_Q2_0
         LLAMA_FTYPE_GUESSED
 
-    const char * llama_ftype_name(llama_ftype ftype) except +
+    const char * llama_ftype_name(llama_ftype ftype) except +llama_cy_raise
 
     enum llama_rope_scaling_type:
         LLAMA_ROPE_SCALING_TYPE_UNSPECIFIED
@@ -150,7 +152,7 @@ cdef extern from "llama_cy_api.h" nogil:
         LLAMA_FLASH_ATTN_TYPE_DISABLED
         LLAMA_FLASH_ATTN_TYPE_ENABLED
 
-    const char * llama_flash_attn_type_name(llama_flash_attn_type flash_attn_type) except +
+    const char * llama_flash_attn_type_name(llama_flash_attn_type flash_attn_type) except +llama_cy_raise
 
     enum llama_split_mode:
         LLAMA_SPLIT_MODE_NONE
@@ -166,8 +168,8 @@ cdef extern from "llama_cy_api.h" nogil:
         LLAMA_LOAD_MODE_MMAP_MLOCK
         LLAMA_LOAD_MODE_DIRECT_IO
 
-    const char * llama_load_mode_name(llama_load_mode load_mode) except +
-    llama_load_mode llama_load_mode_from_str(const char * str) except +
+    const char * llama_load_mode_name(llama_load_mode load_mode) except +llama_cy_raise
+    llama_load_mode llama_load_mode_from_str(const char * str) except +llama_cy_raise
 
     enum llama_lazy_mode:
         LLAMA_LAZY_MODE_OFF
@@ -336,128 +338,134 @@ cdef extern from "llama_cy_api.h" nogil:
         const char * content
 
     struct llama_adapter_lora
-    const char * llama_version() except +
-    llama_model_params llama_model_default_params() except +
-    llama_context_params llama_context_default_params() except +
-    llama_sampler_chain_params llama_sampler_chain_default_params() except +
-    llama_model_quantize_params llama_model_quantize_default_params() except +
-    void llama_backend_init() except +
-    void llama_backend_free() except +
-    void llama_numa_init(ggml_numa_strategy numa) except +
+    const char * llama_version() except +llama_cy_raise
+    llama_model_params llama_model_default_params() except +llama_cy_raise
+    llama_context_params llama_context_default_params() except +llama_cy_raise
+    llama_sampler_chain_params llama_sampler_chain_default_params() except +llama_cy_raise
+    llama_model_quantize_params llama_model_quantize_default_params() except +llama_cy_raise
+    void llama_backend_init() except +llama_cy_raise
+    void llama_backend_free() except +llama_cy_raise
+    void llama_numa_init(ggml_numa_strategy numa) except +llama_cy_raise
     void llama_attach_threadpool(
-        llama_context * ctx, ggml_threadpool_t threadpool, ggml_threadpool_t threadpool_batch) except +
-    void llama_detach_threadpool(llama_context * ctx) except +
+        llama_context * ctx, ggml_threadpool_t threadpool, ggml_threadpool_t threadpool_batch) except +llama_cy_raise
+    void llama_detach_threadpool(llama_context * ctx) except +llama_cy_raise
     ctypedef void (*llama_model_set_tensor_data_t)(ggml_tensor * tensor, void * userdata) noexcept nogil
     llama_model * llama_model_init_from_user(
         gguf_context * metadata, llama_model_set_tensor_data_t set_tensor_data, void * set_tensor_data_ud,
-        llama_model_params params) except +
-    llama_model * llama_model_load_from_file(const char * path_model, llama_model_params params) except +
-    llama_model * llama_model_load_from_file_ptr(FILE * file, llama_model_params params) except +
+        llama_model_params params) except +llama_cy_raise
+    llama_model * llama_model_load_from_file(
+        const char * path_model, llama_model_params params) except +llama_cy_raise
+    llama_model * llama_model_load_from_file_ptr(FILE * file, llama_model_params params) except +llama_cy_raise
     llama_model * llama_model_load_from_splits(
-        const char ** paths, size_t n_paths, llama_model_params params) except +
-    void llama_model_save_to_file(const llama_model * model, const char * path_model) except +
-    void llama_model_free(llama_model * model) except +
-    llama_context * llama_init_from_model(llama_model * model, llama_context_params params) except +
-    void llama_free(llama_context * ctx) except +
-    int64_t llama_time_us() except +
-    size_t llama_max_devices() except +
-    size_t llama_max_parallel_sequences() except +
-    size_t llama_max_tensor_buft_overrides() except +
-    bool llama_supports_mmap() except +
-    bool llama_supports_mlock() except +
-    bool llama_supports_gpu_offload() except +
-    bool llama_supports_rpc() except +
-    uint32_t llama_n_ctx(const llama_context * ctx) except +
-    uint32_t llama_n_ctx_seq(const llama_context * ctx) except +
-    uint32_t llama_n_batch(const llama_context * ctx) except +
-    uint32_t llama_n_ubatch(const llama_context * ctx) except +
-    uint32_t llama_n_seq_max(const llama_context * ctx) except +
-    uint32_t llama_n_rs_seq(const llama_context * ctx) except +
-    const llama_model * llama_get_model(const llama_context * ctx) except +
-    llama_memory_t llama_get_memory(const llama_context * ctx) except +
-    llama_pooling_type_t llama_pooling_type(const llama_context * ctx) except +
-    const llama_vocab * llama_model_get_vocab(const llama_model * model) except +
-    llama_rope_type llama_model_rope_type(const llama_model * model) except +
-    int32_t llama_model_n_ctx_train(const llama_model * model) except +
-    int32_t llama_model_n_embd(const llama_model * model) except +
-    int32_t llama_model_n_embd_inp(const llama_model * model) except +
-    int32_t llama_model_n_embd_out(const llama_model * model) except +
-    int32_t llama_model_n_layer(const llama_model * model) except +
-    int32_t llama_model_n_layer_nextn(const llama_model * model) except +
-    int32_t llama_model_n_head(const llama_model * model) except +
-    int32_t llama_model_n_head_kv(const llama_model * model) except +
-    int32_t llama_model_n_swa(const llama_model * model) except +
-    float llama_model_rope_freq_scale_train(const llama_model * model) except +
-    uint32_t llama_model_n_cls_out(const llama_model * model) except +
-    const char * llama_model_cls_label(const llama_model * model, uint32_t i) except +
-    llama_vocab_type_t llama_vocab_type(const llama_vocab * vocab) except +
-    int32_t llama_vocab_n_tokens(const llama_vocab * vocab) except +
+        const char ** paths, size_t n_paths, llama_model_params params) except +llama_cy_raise
+    void llama_model_save_to_file(const llama_model * model, const char * path_model) except +llama_cy_raise
+    void llama_model_free(llama_model * model) except +llama_cy_raise
+    llama_context * llama_init_from_model(llama_model * model, llama_context_params params) except +llama_cy_raise
+    void llama_free(llama_context * ctx) except +llama_cy_raise
+    int64_t llama_time_us() except +llama_cy_raise
+    size_t llama_max_devices() except +llama_cy_raise
+    size_t llama_max_parallel_sequences() except +llama_cy_raise
+    size_t llama_max_tensor_buft_overrides() except +llama_cy_raise
+    bool llama_supports_mmap() except +llama_cy_raise
+    bool llama_supports_mlock() except +llama_cy_raise
+    bool llama_supports_gpu_offload() except +llama_cy_raise
+    bool llama_supports_rpc() except +llama_cy_raise
+    uint32_t llama_n_ctx(const llama_context * ctx) except +llama_cy_raise
+    uint32_t llama_n_ctx_seq(const llama_context * ctx) except +llama_cy_raise
+    uint32_t llama_n_batch(const llama_context * ctx) except +llama_cy_raise
+    uint32_t llama_n_ubatch(const llama_context * ctx) except +llama_cy_raise
+    uint32_t llama_n_seq_max(const llama_context * ctx) except +llama_cy_raise
+    uint32_t llama_n_rs_seq(const llama_context * ctx) except +llama_cy_raise
+    const llama_model * llama_get_model(const llama_context * ctx) except +llama_cy_raise
+    llama_memory_t llama_get_memory(const llama_context * ctx) except +llama_cy_raise
+    llama_pooling_type_t llama_pooling_type(const llama_context * ctx) except +llama_cy_raise
+    const llama_vocab * llama_model_get_vocab(const llama_model * model) except +llama_cy_raise
+    llama_rope_type llama_model_rope_type(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_ctx_train(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_embd(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_embd_inp(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_embd_out(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_layer(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_layer_nextn(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_head(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_head_kv(const llama_model * model) except +llama_cy_raise
+    int32_t llama_model_n_swa(const llama_model * model) except +llama_cy_raise
+    float llama_model_rope_freq_scale_train(const llama_model * model) except +llama_cy_raise
+    uint32_t llama_model_n_cls_out(const llama_model * model) except +llama_cy_raise
+    const char * llama_model_cls_label(const llama_model * model, uint32_t i) except +llama_cy_raise
+    llama_vocab_type_t llama_vocab_type(const llama_vocab * vocab) except +llama_cy_raise
+    int32_t llama_vocab_n_tokens(const llama_vocab * vocab) except +llama_cy_raise
     int32_t llama_model_meta_val_str(
-        const llama_model * model, const char * key, char * buf, size_t buf_size) except +
-    int32_t llama_model_meta_count(const llama_model * model) except +
-    const char * llama_model_meta_key_str(llama_model_meta_key key) except +
+        const llama_model * model, const char * key, char * buf, size_t buf_size) except +llama_cy_raise
+    int32_t llama_model_meta_count(const llama_model * model) except +llama_cy_raise
+    const char * llama_model_meta_key_str(llama_model_meta_key key) except +llama_cy_raise
     int32_t llama_model_meta_key_by_index(
-        const llama_model * model, int32_t i, char * buf, size_t buf_size) except +
+        const llama_model * model, int32_t i, char * buf, size_t buf_size) except +llama_cy_raise
     int32_t llama_model_meta_val_str_by_index(
-        const llama_model * model, int32_t i, char * buf, size_t buf_size) except +
-    int32_t llama_model_desc(const llama_model * model, char * buf, size_t buf_size) except +
-    llama_ftype llama_model_ftype(const llama_model * model) except +
-    uint64_t llama_model_size(const llama_model * model) except +
-    const char * llama_model_chat_template(const llama_model * model, const char * name) except +
-    uint64_t llama_model_n_params(const llama_model * model) except +
-    bool llama_model_has_encoder(const llama_model * model) except +
-    bool llama_model_has_decoder(const llama_model * model) except +
-    llama_token llama_model_decoder_start_token(const llama_model * model) except +
-    bool llama_model_is_recurrent(const llama_model * model) except +
-    bool llama_model_is_hybrid(const llama_model * model) except +
-    bool llama_model_is_diffusion(const llama_model * model) except +
+        const llama_model * model, int32_t i, char * buf, size_t buf_size) except +llama_cy_raise
+    int32_t llama_model_desc(const llama_model * model, char * buf, size_t buf_size) except +llama_cy_raise
+    llama_ftype llama_model_ftype(const llama_model * model) except +llama_cy_raise
+    uint64_t llama_model_size(const llama_model * model) except +llama_cy_raise
+    const char * llama_model_chat_template(const llama_model * model, const char * name) except +llama_cy_raise
+    uint64_t llama_model_n_params(const llama_model * model) except +llama_cy_raise
+    bool llama_model_has_encoder(const llama_model * model) except +llama_cy_raise
+    bool llama_model_has_decoder(const llama_model * model) except +llama_cy_raise
+    llama_token llama_model_decoder_start_token(const llama_model * model) except +llama_cy_raise
+    bool llama_model_is_recurrent(const llama_model * model) except +llama_cy_raise
+    bool llama_model_is_hybrid(const llama_model * model) except +llama_cy_raise
+    bool llama_model_is_diffusion(const llama_model * model) except +llama_cy_raise
     uint32_t llama_model_quantize(
-        const char * fname_inp, const char * fname_out, const llama_model_quantize_params * params) except +
-    llama_adapter_lora * llama_adapter_lora_init(llama_model * model, const char * path_lora) except +
-    llama_adapter_lora * llama_adapter_lora_init_from_file_ptr(llama_model * model, FILE * file) except +
+        const char * fname_inp, const char * fname_out, const llama_model_quantize_params * params) except +llama_cy_raise
+    llama_adapter_lora * llama_adapter_lora_init(llama_model * model, const char * path_lora) except +llama_cy_raise
+    llama_adapter_lora * llama_adapter_lora_init_from_file_ptr(
+        llama_model * model, FILE * file) except +llama_cy_raise
     int32_t llama_adapter_meta_val_str(
-        const llama_adapter_lora * adapter, const char * key, char * buf, size_t buf_size) except +
-    int32_t llama_adapter_meta_count(const llama_adapter_lora * adapter) except +
+        const llama_adapter_lora * adapter, const char * key, char * buf, size_t buf_size) except +llama_cy_raise
+    int32_t llama_adapter_meta_count(const llama_adapter_lora * adapter) except +llama_cy_raise
     int32_t llama_adapter_meta_key_by_index(
-        const llama_adapter_lora * adapter, int32_t i, char * buf, size_t buf_size) except +
+        const llama_adapter_lora * adapter, int32_t i, char * buf, size_t buf_size) except +llama_cy_raise
     int32_t llama_adapter_meta_val_str_by_index(
-        const llama_adapter_lora * adapter, int32_t i, char * buf, size_t buf_size) except +
-    void llama_adapter_lora_free(llama_adapter_lora * adapter) except +
-    uint64_t llama_adapter_get_alora_n_invocation_tokens(const llama_adapter_lora * adapter) except +
-    const llama_token * llama_adapter_get_alora_invocation_tokens(const llama_adapter_lora * adapter) except +
+        const llama_adapter_lora * adapter, int32_t i, char * buf, size_t buf_size) except +llama_cy_raise
+    void llama_adapter_lora_free(llama_adapter_lora * adapter) except +llama_cy_raise
+    uint64_t llama_adapter_get_alora_n_invocation_tokens(const llama_adapter_lora * adapter) except +llama_cy_raise
+    const llama_token * llama_adapter_get_alora_invocation_tokens(
+        const llama_adapter_lora * adapter) except +llama_cy_raise
     int32_t llama_set_adapters_lora(
-        llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters, float * scales) except +
+        llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters, float * scales) except +llama_cy_raise
     int32_t llama_set_adapter_cvec(
-        llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start, int32_t il_end) except +
-    void llama_memory_clear(llama_memory_t mem, bool data) except +
-    bool llama_memory_seq_rm(llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1) except +
+        llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start, int32_t il_end) except +llama_cy_raise
+    void llama_memory_clear(llama_memory_t mem, bool data) except +llama_cy_raise
+    bool llama_memory_seq_rm(
+        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1) except +llama_cy_raise
     void llama_memory_seq_cp(
-        llama_memory_t mem, llama_seq_id seq_id_src, llama_seq_id seq_id_dst, llama_pos p0, llama_pos p1) except +
-    void llama_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id) except +
+        llama_memory_t mem, llama_seq_id seq_id_src, llama_seq_id seq_id_dst, llama_pos p0, llama_pos p1) except +llama_cy_raise
+    void llama_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id) except +llama_cy_raise
     void llama_memory_seq_add(
-        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) except +
-    void llama_memory_seq_div(llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) except +
-    llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id) except +
-    llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id) except +
-    bool llama_memory_can_shift(llama_memory_t mem) except +
-    size_t llama_state_get_size(llama_context * ctx) except +
-    size_t llama_state_get_data(llama_context * ctx, uint8_t * dst, size_t size) except +
-    size_t llama_state_set_data(llama_context * ctx, const uint8_t * src, size_t size) except +
+        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) except +llama_cy_raise
+    void llama_memory_seq_div(
+        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) except +llama_cy_raise
+    llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id) except +llama_cy_raise
+    llama_pos llama_memory_seq_pos_max(llama_memory_t mem, llama_seq_id seq_id) except +llama_cy_raise
+    bool llama_memory_can_shift(llama_memory_t mem) except +llama_cy_raise
+    size_t llama_state_get_size(llama_context * ctx) except +llama_cy_raise
+    size_t llama_state_get_data(llama_context * ctx, uint8_t * dst, size_t size) except +llama_cy_raise
+    size_t llama_state_set_data(llama_context * ctx, const uint8_t * src, size_t size) except +llama_cy_raise
     bool llama_state_load_file(
         llama_context * ctx, const char * path_session, llama_token * tokens_out, size_t n_token_capacity,
-        size_t * n_token_count_out) except +
+        size_t * n_token_count_out) except +llama_cy_raise
     bool llama_state_save_file(
-        llama_context * ctx, const char * path_session, const llama_token * tokens, size_t n_token_count) except +
-    size_t llama_state_seq_get_size(llama_context * ctx, llama_seq_id seq_id) except +
-    size_t llama_state_seq_get_data(llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id) except +
+        llama_context * ctx, const char * path_session, const llama_token * tokens, size_t n_token_count) except +llama_cy_raise
+    size_t llama_state_seq_get_size(llama_context * ctx, llama_seq_id seq_id) except +llama_cy_raise
+    size_t llama_state_seq_get_data(
+        llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id) except +llama_cy_raise
     size_t llama_state_seq_set_data(
-        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id) except +
+        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id) except +llama_cy_raise
     size_t llama_state_seq_save_file(
         llama_context * ctx, const char * filepath, llama_seq_id seq_id, const llama_token * tokens,
-        size_t n_token_count) except +
+        size_t n_token_count) except +llama_cy_raise
     size_t llama_state_seq_load_file(
         llama_context * ctx, const char * filepath, llama_seq_id dest_seq_id, llama_token * tokens_out,
-        size_t n_token_capacity, size_t * n_token_count_out) except +
+        size_t n_token_capacity, size_t * n_token_count_out) except +llama_cy_raise
 
     enum:
         LLAMA_STATE_SEQ_FLAGS_NONE
@@ -467,16 +475,16 @@ cdef extern from "llama_cy_api.h" nogil:
 
     ctypedef uint32_t llama_state_seq_flags
     size_t llama_state_seq_get_size_ext(
-        llama_context * ctx, llama_seq_id seq_id, llama_state_seq_flags flags) except +
+        llama_context * ctx, llama_seq_id seq_id, llama_state_seq_flags flags) except +llama_cy_raise
     size_t llama_state_seq_get_data_ext(
-        llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags) except +
+        llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags) except +llama_cy_raise
     size_t llama_state_seq_set_data_ext(
-        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id, llama_state_seq_flags flags) except +
-    llama_batch llama_batch_get_one(llama_token * tokens, int32_t n_tokens) except +
-    llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max) except +
-    void llama_batch_free(llama_batch batch) except +
-    int32_t llama_encode(llama_context * ctx, llama_batch batch) except +
-    int32_t llama_decode(llama_context * ctx, llama_batch batch) except +
+        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id, llama_state_seq_flags flags) except +llama_cy_raise
+    llama_batch llama_batch_get_one(llama_token * tokens, int32_t n_tokens) except +llama_cy_raise
+    llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max) except +llama_cy_raise
+    void llama_batch_free(llama_batch batch) except +llama_cy_raise
+    int32_t llama_encode(llama_context * ctx, llama_batch batch) except +llama_cy_raise
+    int32_t llama_decode(llama_context * ctx, llama_batch batch) except +llama_cy_raise
     struct llama_batch_ext
 
     struct llama_embd:
@@ -484,74 +492,79 @@ cdef extern from "llama_cy_api.h" nogil:
         size_t n_rows
         size_t n_embd
 
-    llama_batch_ext * llama_batch_ext_init(llama_context * ctx) except +
-    void llama_batch_ext_free(llama_batch_ext * batch) except +
-    void llama_batch_ext_clear(llama_batch_ext * batch) except +
-    int32_t llama_batch_ext_add(llama_batch_ext * batch, llama_seq_id seq_id) except +
-    int32_t llama_batch_ext_add_token(llama_batch_ext * batch, llama_seq_id seq_id, llama_token id) except +
-    int32_t llama_batch_ext_add_embd(llama_batch_ext * batch, llama_seq_id seq_id, llama_embd embd) except +
-    bool llama_batch_ext_add_seq(llama_batch_ext * batch, int32_t idx, llama_seq_id seq_id) except +
-    bool llama_batch_ext_set_embd_token(llama_batch_ext * batch, int32_t idx, llama_embd embd) except +
-    bool llama_batch_ext_set_embd_state(llama_batch_ext * batch, int32_t idx, llama_embd embd) except +
-    bool llama_batch_ext_set_output_embd(llama_batch_ext * batch, int32_t idx, bool value) except +
-    bool llama_batch_ext_set_output_logits(llama_batch_ext * batch, int32_t idx, bool value) except +
-    bool llama_batch_ext_set_pos(llama_batch_ext * batch, int32_t idx, const llama_pos * pos) except +
-    int32_t llama_process(llama_context * ctx, llama_process_type type, llama_batch_ext * batch) except +
-    void llama_set_n_threads(llama_context * ctx, int32_t n_threads, int32_t n_threads_batch) except +
-    int32_t llama_n_threads(llama_context * ctx) except +
-    int32_t llama_n_threads_batch(llama_context * ctx) except +
-    void llama_set_embeddings(llama_context * ctx, bool embeddings) except +
-    void llama_set_causal_attn(llama_context * ctx, bool causal_attn) except +
-    bool llama_get_causal_attn(const llama_context * ctx) except +
+    llama_batch_ext * llama_batch_ext_init(llama_context * ctx) except +llama_cy_raise
+    void llama_batch_ext_free(llama_batch_ext * batch) except +llama_cy_raise
+    void llama_batch_ext_clear(llama_batch_ext * batch) except +llama_cy_raise
+    int32_t llama_batch_ext_add(llama_batch_ext * batch, llama_seq_id seq_id) except +llama_cy_raise
+    int32_t llama_batch_ext_add_token(
+        llama_batch_ext * batch, llama_seq_id seq_id, llama_token id) except +llama_cy_raise
+    int32_t llama_batch_ext_add_embd(
+        llama_batch_ext * batch, llama_seq_id seq_id, llama_embd embd) except +llama_cy_raise
+    bool llama_batch_ext_add_seq(llama_batch_ext * batch, int32_t idx, llama_seq_id seq_id) except +llama_cy_raise
+    bool llama_batch_ext_set_embd_token(
+        llama_batch_ext * batch, int32_t idx, llama_embd embd) except +llama_cy_raise
+    bool llama_batch_ext_set_embd_state(
+        llama_batch_ext * batch, int32_t idx, llama_embd embd) except +llama_cy_raise
+    bool llama_batch_ext_set_output_embd(llama_batch_ext * batch, int32_t idx, bool value) except +llama_cy_raise
+    bool llama_batch_ext_set_output_logits(llama_batch_ext * batch, int32_t idx, bool value) except +llama_cy_raise
+    bool llama_batch_ext_set_pos(llama_batch_ext * batch, int32_t idx, const llama_pos * pos) except +llama_cy_raise
+    int32_t llama_process(
+        llama_context * ctx, llama_process_type type, llama_batch_ext * batch) except +llama_cy_raise
+    void llama_set_n_threads(llama_context * ctx, int32_t n_threads, int32_t n_threads_batch) except +llama_cy_raise
+    int32_t llama_n_threads(llama_context * ctx) except +llama_cy_raise
+    int32_t llama_n_threads_batch(llama_context * ctx) except +llama_cy_raise
+    void llama_set_embeddings(llama_context * ctx, bool embeddings) except +llama_cy_raise
+    void llama_set_causal_attn(llama_context * ctx, bool causal_attn) except +llama_cy_raise
+    bool llama_get_causal_attn(const llama_context * ctx) except +llama_cy_raise
     void llama_set_abort_callback(
-        llama_context * ctx, ggml_abort_callback abort_callback, void * abort_callback_data) except +
-    void llama_synchronize(llama_context * ctx) except +
-    float * llama_get_logits(llama_context * ctx) except +
-    float * llama_get_logits_ith(llama_context * ctx, int32_t i) except +
-    float * llama_get_embeddings(llama_context * ctx) except +
-    float * llama_get_embeddings_ith(llama_context * ctx, int32_t i) except +
-    float * llama_get_embeddings_seq(llama_context * ctx, llama_seq_id seq_id) except +
-    llama_token llama_get_sampled_token_ith(llama_context * ctx, int32_t i) except +
-    float * llama_get_sampled_probs_ith(llama_context * ctx, int32_t i) except +
-    uint32_t llama_get_sampled_probs_count_ith(llama_context * ctx, int32_t i) except +
-    float * llama_get_sampled_logits_ith(llama_context * ctx, int32_t i) except +
-    uint32_t llama_get_sampled_logits_count_ith(llama_context * ctx, int32_t i) except +
-    llama_token * llama_get_sampled_candidates_ith(llama_context * ctx, int32_t i) except +
-    uint32_t llama_get_sampled_candidates_count_ith(llama_context * ctx, int32_t i) except +
-    const char * llama_vocab_get_text(const llama_vocab * vocab, llama_token token) except +
-    float llama_vocab_get_score(const llama_vocab * vocab, llama_token token) except +
-    llama_token_attr llama_vocab_get_attr(const llama_vocab * vocab, llama_token token) except +
-    bool llama_vocab_is_eog(const llama_vocab * vocab, llama_token token) except +
-    bool llama_vocab_is_control(const llama_vocab * vocab, llama_token token) except +
-    llama_token llama_vocab_bos(const llama_vocab * vocab) except +
-    llama_token llama_vocab_eos(const llama_vocab * vocab) except +
-    llama_token llama_vocab_eot(const llama_vocab * vocab) except +
-    llama_token llama_vocab_sep(const llama_vocab * vocab) except +
-    llama_token llama_vocab_nl(const llama_vocab * vocab) except +
-    llama_token llama_vocab_pad(const llama_vocab * vocab) except +
-    llama_token llama_vocab_mask(const llama_vocab * vocab) except +
-    bool llama_vocab_get_add_bos(const llama_vocab * vocab) except +
-    bool llama_vocab_get_add_eos(const llama_vocab * vocab) except +
-    bool llama_vocab_get_add_sep(const llama_vocab * vocab) except +
+        llama_context * ctx, ggml_abort_callback abort_callback, void * abort_callback_data) except +llama_cy_raise
+    void llama_synchronize(llama_context * ctx) except +llama_cy_raise
+    float * llama_get_logits(llama_context * ctx) except +llama_cy_raise
+    float * llama_get_logits_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    float * llama_get_embeddings(llama_context * ctx) except +llama_cy_raise
+    float * llama_get_embeddings_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    float * llama_get_embeddings_seq(llama_context * ctx, llama_seq_id seq_id) except +llama_cy_raise
+    llama_token llama_get_sampled_token_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    float * llama_get_sampled_probs_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    uint32_t llama_get_sampled_probs_count_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    float * llama_get_sampled_logits_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    uint32_t llama_get_sampled_logits_count_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    llama_token * llama_get_sampled_candidates_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    uint32_t llama_get_sampled_candidates_count_ith(llama_context * ctx, int32_t i) except +llama_cy_raise
+    const char * llama_vocab_get_text(const llama_vocab * vocab, llama_token token) except +llama_cy_raise
+    float llama_vocab_get_score(const llama_vocab * vocab, llama_token token) except +llama_cy_raise
+    llama_token_attr llama_vocab_get_attr(const llama_vocab * vocab, llama_token token) except +llama_cy_raise
+    bool llama_vocab_is_eog(const llama_vocab * vocab, llama_token token) except +llama_cy_raise
+    bool llama_vocab_is_control(const llama_vocab * vocab, llama_token token) except +llama_cy_raise
+    llama_token llama_vocab_bos(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_eos(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_eot(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_sep(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_nl(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_pad(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_mask(const llama_vocab * vocab) except +llama_cy_raise
+    bool llama_vocab_get_add_bos(const llama_vocab * vocab) except +llama_cy_raise
+    bool llama_vocab_get_add_eos(const llama_vocab * vocab) except +llama_cy_raise
+    bool llama_vocab_get_add_sep(const llama_vocab * vocab) except +llama_cy_raise
     const llama_token * llama_vocab_get_suppress_tokens(
-        const llama_vocab * vocab, int32_t * n_suppress_tokens) except +
-    llama_token llama_vocab_fim_pre(const llama_vocab * vocab) except +
-    llama_token llama_vocab_fim_suf(const llama_vocab * vocab) except +
-    llama_token llama_vocab_fim_mid(const llama_vocab * vocab) except +
-    llama_token llama_vocab_fim_pad(const llama_vocab * vocab) except +
-    llama_token llama_vocab_fim_rep(const llama_vocab * vocab) except +
-    llama_token llama_vocab_fim_sep(const llama_vocab * vocab) except +
+        const llama_vocab * vocab, int32_t * n_suppress_tokens) except +llama_cy_raise
+    llama_token llama_vocab_fim_pre(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_fim_suf(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_fim_mid(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_fim_pad(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_fim_rep(const llama_vocab * vocab) except +llama_cy_raise
+    llama_token llama_vocab_fim_sep(const llama_vocab * vocab) except +llama_cy_raise
     int32_t llama_tokenize(
         const llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens, int32_t n_tokens_max,
-        bool add_special, bool parse_special) except +
+        bool add_special, bool parse_special) except +llama_cy_raise
     int32_t llama_token_to_piece(
-        const llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip, bool special) except +
+        const llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip, bool special) except +llama_cy_raise
     int32_t llama_detokenize(
         const llama_vocab * vocab, const llama_token * tokens, int32_t n_tokens, char * text, int32_t text_len_max,
-        bool remove_special, bool unparse_special) except +
+        bool remove_special, bool unparse_special) except +llama_cy_raise
     int32_t llama_chat_apply_template(
-        const char * tmpl, const llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf, int32_t length) except +
-    int32_t llama_chat_builtin_templates(const char ** output, size_t len) except +
+        const char * tmpl, const llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf, int32_t length) except +llama_cy_raise
+    int32_t llama_chat_builtin_templates(const char ** output, size_t len) except +llama_cy_raise
     ctypedef void * llama_sampler_context_t
 
     struct llama_sampler_data:
@@ -581,57 +594,57 @@ cdef extern from "llama_cy_api.h" nogil:
         llama_sampler_i * iface
         llama_sampler_context_t ctx
 
-    bool llama_set_sampler(llama_context * ctx, llama_seq_id seq_id, llama_sampler * smpl) except +
-    llama_sampler * llama_sampler_init(llama_sampler_i * iface, llama_sampler_context_t ctx) except +
-    const char * llama_sampler_name(const llama_sampler * smpl) except +
-    void llama_sampler_accept(llama_sampler * smpl, llama_token token) except +
-    void llama_sampler_apply(llama_sampler * smpl, llama_token_data_array * cur_p) except +
-    void llama_sampler_reset(llama_sampler * smpl) except +
-    llama_sampler * llama_sampler_clone(const llama_sampler * smpl) except +
-    void llama_sampler_copy(const llama_sampler * src, llama_sampler * dst) except +
-    void llama_sampler_free(llama_sampler * smpl) except +
-    llama_sampler * llama_sampler_chain_init(llama_sampler_chain_params params) except +
-    void llama_sampler_chain_add(llama_sampler * chain, llama_sampler * smpl) except +
-    llama_sampler * llama_sampler_chain_get(llama_sampler * chain, int32_t i) except +
-    int32_t llama_sampler_chain_n(const llama_sampler * chain) except +
-    llama_sampler * llama_sampler_chain_remove(llama_sampler * chain, int32_t i) except +
-    llama_sampler * llama_sampler_init_greedy() except +
-    llama_sampler * llama_sampler_init_dist(uint32_t seed) except +
-    llama_sampler * llama_sampler_init_top_k(int32_t k) except +
-    llama_sampler * llama_sampler_init_top_p(float p, size_t min_keep) except +
-    llama_sampler * llama_sampler_init_min_p(float p, size_t min_keep) except +
-    llama_sampler * llama_sampler_init_typical(float p, size_t min_keep) except +
-    llama_sampler * llama_sampler_init_temp(float t) except +
-    llama_sampler * llama_sampler_init_temp_ext(float t, float delta, float exponent) except +
-    llama_sampler * llama_sampler_init_xtc(float p, float t, size_t min_keep, uint32_t seed) except +
-    llama_sampler * llama_sampler_init_top_n_sigma(float n) except +
+    bool llama_set_sampler(llama_context * ctx, llama_seq_id seq_id, llama_sampler * smpl) except +llama_cy_raise
+    llama_sampler * llama_sampler_init(llama_sampler_i * iface, llama_sampler_context_t ctx) except +llama_cy_raise
+    const char * llama_sampler_name(const llama_sampler * smpl) except +llama_cy_raise
+    void llama_sampler_accept(llama_sampler * smpl, llama_token token) except +llama_cy_raise
+    void llama_sampler_apply(llama_sampler * smpl, llama_token_data_array * cur_p) except +llama_cy_raise
+    void llama_sampler_reset(llama_sampler * smpl) except +llama_cy_raise
+    llama_sampler * llama_sampler_clone(const llama_sampler * smpl) except +llama_cy_raise
+    void llama_sampler_copy(const llama_sampler * src, llama_sampler * dst) except +llama_cy_raise
+    void llama_sampler_free(llama_sampler * smpl) except +llama_cy_raise
+    llama_sampler * llama_sampler_chain_init(llama_sampler_chain_params params) except +llama_cy_raise
+    void llama_sampler_chain_add(llama_sampler * chain, llama_sampler * smpl) except +llama_cy_raise
+    llama_sampler * llama_sampler_chain_get(llama_sampler * chain, int32_t i) except +llama_cy_raise
+    int32_t llama_sampler_chain_n(const llama_sampler * chain) except +llama_cy_raise
+    llama_sampler * llama_sampler_chain_remove(llama_sampler * chain, int32_t i) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_greedy() except +llama_cy_raise
+    llama_sampler * llama_sampler_init_dist(uint32_t seed) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_top_k(int32_t k) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_top_p(float p, size_t min_keep) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_min_p(float p, size_t min_keep) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_typical(float p, size_t min_keep) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_temp(float t) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_temp_ext(float t, float delta, float exponent) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_xtc(float p, float t, size_t min_keep, uint32_t seed) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_top_n_sigma(float n) except +llama_cy_raise
     llama_sampler * llama_sampler_init_mirostat(
-        int32_t n_vocab, uint32_t seed, float tau, float eta, int32_t m) except +
-    llama_sampler * llama_sampler_init_mirostat_v2(uint32_t seed, float tau, float eta) except +
+        int32_t n_vocab, uint32_t seed, float tau, float eta, int32_t m) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_mirostat_v2(uint32_t seed, float tau, float eta) except +llama_cy_raise
     llama_sampler * llama_sampler_init_grammar(
-        const llama_vocab * vocab, const char * grammar_str, const char * grammar_root) except +
+        const llama_vocab * vocab, const char * grammar_str, const char * grammar_root) except +llama_cy_raise
     llama_sampler * llama_sampler_init_grammar_lazy_patterns(
         const llama_vocab * vocab, const char * grammar_str, const char * grammar_root,
         const char ** trigger_patterns, size_t num_trigger_patterns, const llama_token * trigger_tokens,
-        size_t num_trigger_tokens) except +
+        size_t num_trigger_tokens) except +llama_cy_raise
     llama_sampler * llama_sampler_init_penalties(
-        int32_t n_vocab, int32_t penalty_last_n, float penalty_repeat, float penalty_freq, float penalty_present) except +
+        int32_t n_vocab, int32_t penalty_last_n, float penalty_repeat, float penalty_freq, float penalty_present) except +llama_cy_raise
     llama_sampler * llama_sampler_init_dry(
         const llama_vocab * vocab, float dry_multiplier, float dry_base, int32_t dry_allowed_length,
-        int32_t dry_penalty_last_n, const char ** seq_breakers, size_t num_breakers) except +
-    llama_sampler * llama_sampler_init_adaptive_p(float target, float decay, uint32_t seed) except +
+        int32_t dry_penalty_last_n, const char ** seq_breakers, size_t num_breakers) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_adaptive_p(float target, float decay, uint32_t seed) except +llama_cy_raise
     llama_sampler * llama_sampler_init_logit_bias(
-        int32_t n_vocab, int32_t n_logit_bias, const llama_logit_bias * logit_bias) except +
-    llama_sampler * llama_sampler_init_infill(const llama_vocab * vocab) except +
-    uint32_t llama_sampler_get_seed(const llama_sampler * smpl) except +
-    llama_token llama_sampler_sample(llama_sampler * smpl, llama_context * ctx, int32_t idx) except +
+        int32_t n_vocab, int32_t n_logit_bias, const llama_logit_bias * logit_bias) except +llama_cy_raise
+    llama_sampler * llama_sampler_init_infill(const llama_vocab * vocab) except +llama_cy_raise
+    uint32_t llama_sampler_get_seed(const llama_sampler * smpl) except +llama_cy_raise
+    llama_token llama_sampler_sample(llama_sampler * smpl, llama_context * ctx, int32_t idx) except +llama_cy_raise
     int32_t llama_split_path(
-        char * split_path, size_t maxlen, const char * path_prefix, int32_t split_no, int32_t split_count) except +
+        char * split_path, size_t maxlen, const char * path_prefix, int32_t split_no, int32_t split_count) except +llama_cy_raise
     int32_t llama_split_prefix(
-        char * split_prefix, size_t maxlen, const char * split_path, int32_t split_no, int32_t split_count) except +
-    const char * llama_print_system_info() except +
-    void llama_log_get(ggml_log_callback * log_callback, void ** user_data) except +
-    void llama_log_set(ggml_log_callback log_callback, void * user_data) except +
+        char * split_prefix, size_t maxlen, const char * split_path, int32_t split_no, int32_t split_count) except +llama_cy_raise
+    const char * llama_print_system_info() except +llama_cy_raise
+    void llama_log_get(ggml_log_callback * log_callback, void ** user_data) except +llama_cy_raise
+    void llama_log_set(ggml_log_callback log_callback, void * user_data) except +llama_cy_raise
 
     struct llama_perf_context_data:
         double t_start_ms
@@ -646,14 +659,14 @@ cdef extern from "llama_cy_api.h" nogil:
         double t_sample_ms
         int32_t n_sample
 
-    llama_perf_context_data llama_perf_context(const llama_context * ctx) except +
-    void llama_perf_context_print(const llama_context * ctx) except +
-    void llama_perf_context_reset(llama_context * ctx) except +
-    llama_perf_sampler_data llama_perf_sampler(const llama_sampler * chain) except +
-    void llama_perf_sampler_print(const llama_sampler * chain) except +
-    void llama_perf_sampler_reset(llama_sampler * chain) except +
+    llama_perf_context_data llama_perf_context(const llama_context * ctx) except +llama_cy_raise
+    void llama_perf_context_print(const llama_context * ctx) except +llama_cy_raise
+    void llama_perf_context_reset(llama_context * ctx) except +llama_cy_raise
+    llama_perf_sampler_data llama_perf_sampler(const llama_sampler * chain) except +llama_cy_raise
+    void llama_perf_sampler_print(const llama_sampler * chain) except +llama_cy_raise
+    void llama_perf_sampler_reset(llama_sampler * chain) except +llama_cy_raise
     ctypedef bool (*llama_opt_param_filter)(const ggml_tensor * tensor, void * userdata) noexcept nogil
-    bool llama_opt_param_filter_all(const ggml_tensor * tensor, void * userdata) except +
+    bool llama_opt_param_filter_all(const ggml_tensor * tensor, void * userdata) except +llama_cy_raise
     llama_opt_param_filter llama_opt_param_filter_all_address "llama_cy_api->llama_opt_param_filter_all"
 
     struct llama_opt_params:
@@ -664,11 +677,12 @@ cdef extern from "llama_cy_api.h" nogil:
         void * get_opt_pars_ud
         ggml_opt_optimizer_type optimizer_type
 
-    void llama_opt_init(llama_context * lctx, llama_model * model, llama_opt_params lopt_params) except +
+    void llama_opt_init(
+        llama_context * lctx, llama_model * model, llama_opt_params lopt_params) except +llama_cy_raise
     void llama_opt_epoch(
         llama_context * lctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result_train,
         ggml_opt_result_t result_eval, int64_t idata_split, ggml_opt_epoch_callback callback_train,
-        ggml_opt_epoch_callback callback_eval) except +
+        ggml_opt_epoch_callback callback_eval) except +llama_cy_raise
 
 
 cdef extern from "llama_cy_api.h":

@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport import_llama_cy, llama_sampler, llama_token
+from llama cimport import_llama_cy, llama_cy_raise, llama_sampler, llama_token
 
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
@@ -27,7 +27,8 @@ cdef extern from "kernels/pick_rows.h" namespace "llama_cy" nogil:
         int code
         string error
 
-    size_t pick_rows(vector[row_task] &, int32_t, size_t, void (*)(int) noexcept nogil, int, void () noexcept nogil) except +
+    size_t pick_rows(
+        vector[row_task] &, int32_t, size_t, void (*)(int) noexcept nogil, int, void () noexcept nogil) except +llama_cy_raise
 
 # A thread is worth its start from about so many logits on.
 THREAD_LOGITS = 200_000

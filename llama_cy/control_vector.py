@@ -37,6 +37,8 @@ class ControlVector:
 
     Raises
     ------
+    TypeError
+        They are complex.
     ValueError
         It has no two dimensions, is empty, or holds a number that is not finite.
 
@@ -52,6 +54,8 @@ class ControlVector:
     __slots__ = ("__weakref__", "_directions", "_model_hint")
 
     def __init__(self, directions: npt.ArrayLike, *, model_hint: str = "") -> None:
+        if np.iscomplexobj(directions):
+            raise TypeError("directions must be real numbers, not complex ones")
         array = np.array(directions, dtype=np.float64)
         if array.ndim != 2 or not array.size:
             raise ValueError(

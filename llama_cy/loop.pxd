@@ -3,7 +3,7 @@ from libcpp cimport bool as c_bool
 from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_context, llama_sampler, llama_token, llama_vocab
+from llama cimport llama_context, llama_cy_raise, llama_sampler, llama_token, llama_vocab
 
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.context cimport Context
@@ -43,8 +43,8 @@ cdef extern from "kernels/take_turn.h" namespace "llama_cy" nogil:
         int64_t room
         int64_t n_best
         const float * kept
-        const float * row() except +
-        void take(loop_turn &, llama_token, const float *) except +
+        const float * row() except +llama_cy_raise
+        void take(loop_turn &, llama_token, const float *) except +llama_cy_raise
 
 
 cdef enum Step:
@@ -73,9 +73,9 @@ cdef extern from "kernels/run_ahead.h" namespace "llama_cy" nogil:
 
     cdef cppclass run_ahead(decoding_ahead):
         run_ahead(const turn_taker &, const token_picker &, const llama_sampler *, size_t, const atomic_bool &,
-                  void (*)(int) noexcept nogil, int, void () noexcept nogil) except +
-        c_bool next(ahead_turn &, int) except +
-        void give(ahead_turn &, llama_sampler *, token_picker &) except +
+                  void (*)(int) noexcept nogil, int, void () noexcept nogil) except +llama_cy_raise
+        c_bool next(ahead_turn &, int) except +llama_cy_raise
+        void give(ahead_turn &, llama_sampler *, token_picker &) except +llama_cy_raise
 
 
 cdef class TokenLoop:

@@ -250,11 +250,9 @@ def apply(SamplerHandle sampler not None, candidates):
         with nogil:
             llama_sampler_apply(sampler.ptr, &array)
         raise_failure()
-    except RuntimeError as error:
+    except LlamaError:
         raise_failure()
-        if isinstance(error, LlamaError):
-            raise
-        raise LlamaError(f"llama.cpp could not sample: {error}") from None
+        raise
     finally:
         sampler.leave()
     left = taken(&array)

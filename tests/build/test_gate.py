@@ -15,7 +15,8 @@ ROWS = {row.name: row for row in report.rows()}
 def test_the_whole_header_is_looked_at() -> None:
     mirror = (functions.ROOT / "include" / "llama.pxd").read_text()
     declared = re.findall(r"^    [^#(]*?\b(llama_\w+)\([^*]", mirror, re.MULTILINE)
-    assert sorted(ROWS) == sorted(name for name in declared if "ctypedef" not in name)
+    # The last is no function of llama.h but what becomes of an exception.
+    assert sorted(ROWS) == sorted(set(declared) - {"llama_cy_raise"})
     assert {"llama_decode", "llama_pooling_type", "llama_opt_epoch"} <= ROWS.keys()
 
 

@@ -32,7 +32,7 @@ def lose_the_gpu():
     cuda.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, None, None, None)
     assert cuda.cuCtxSynchronize() != 0
 
-def refused(call, kind=RuntimeError):
+def refused(call, kind=llama_cy.LlamaError):
     try:
         call()
     except kind as error:

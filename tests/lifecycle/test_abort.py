@@ -9,6 +9,8 @@ import pytest
 from support.child import Child, run
 from support.extension import build_extension, import_extension
 
+import llama_cy
+
 NONE, GRAPH, CALL = range(3)
 ASSERT = "llama.cpp/ggml/src/gguf.cpp"
 
@@ -47,7 +49,7 @@ def die(built: Path, call: str, text: str) -> Child:
 def test_guarded(built: Path, scope: int, release: bool) -> None:
     asserting = import_extension(built)
     for _ in range(3):
-        with pytest.raises(RuntimeError, match=ASSERT):
+        with pytest.raises(llama_cy.LlamaError, match=ASSERT):
             asserting.fail(scope, release)
 
 

@@ -338,6 +338,7 @@ REFUSED = {
     "one row": ("ControlVector([1, 2])", VALUE, r"shape \(2,\)"),
     "no rows": ("ControlVector(np.zeros((0, 64)))", VALUE, r"shape \(0, 64\)"),
     "no columns": ("ControlVector(np.zeros((3, 0)))", VALUE, r"shape \(3, 0\)"),
+    "complex directions": ("ControlVector(np.ones((3, 64), complex))", TYPE, "real numbers, not complex"),
     "ragged rows": ("ControlVector([[1], [1, 2]])", VALUE, "inhomogeneous"),
     "nan": ("ControlVector([[0], [nan]])", VALUE, "layer 2 holds a number that is not finite"),
     "beyond 32 bits": ("ControlVector([[1e39]])", VALUE, "layer 1 holds a number that is not finite"),

@@ -156,6 +156,47 @@ BOTTOM = """\
 }
 #endif
 
+#if defined(__cplusplus) && defined(Py_PYTHON_H)
+#include <new>
+#include <stdexcept>
+
+/* Make a LlamaError, or what fits better, of what llama.cpp threw. Call it in a catch block, with the GIL. */
+LLAMA_CY_UNUSED static void llama_cy_raise() {
+    if (PyErr_Occurred()) {
+        /* What a callback raised says more. */
+        return;
+    }
+    PyObject * message = NULL;
+    try {
+        throw;
+    } catch (const std::bad_alloc & error) {
+        PyErr_SetString(PyExc_MemoryError, error.what());
+        return;
+    } catch (const std::out_of_range & error) {
+        PyErr_SetString(PyExc_IndexError, error.what());
+        return;
+    } catch (const std::invalid_argument & error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+        return;
+    } catch (const std::domain_error & error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+        return;
+    } catch (const std::exception & error) {
+        message = PyUnicode_DecodeUTF8(error.what(), (Py_ssize_t) strlen(error.what()), "replace");
+    } catch (...) {
+        message = PyUnicode_FromString("llama.cpp threw something that is no std::exception");
+    }
+    PyObject * errors = message == NULL ? NULL : PyImport_ImportModule("llama_cy.errors");
+    PyObject * kind = errors == NULL ? NULL : PyObject_GetAttrString(errors, "LlamaError");
+    if (kind != NULL) {
+        PyErr_SetObject(kind, message);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(errors);
+    Py_XDECREF(message);
+}
+#endif
+
 #endif /* LLAMA_CY_API_H */
 """
 

@@ -26,6 +26,8 @@ from .declarations import (
 from .selection import CALLBACKS
 
 INDENT = "    "
+# What makes a Python exception of a C++ one.
+RAISE = "llama_cy_raise"
 LIBC = {
     "libc.stdint": {f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
     "libc.stdio": {"FILE"},
@@ -80,6 +82,7 @@ class Mirror:
             else:
                 blocks += self.declare(declaration, header.name)
         lines = [f"# {banner}", "", *self.imports(cimports), "", 'cdef extern from "llama_cy_api.h" nogil:']
+        lines += [f"{INDENT}void {RAISE}()", ""]
         lines += [f"{INDENT}{line}".rstrip() for line in joined(blocks)]
         if header.name == "llama":
             lines += ["", "", 'cdef extern from "llama_cy_api.h":', f"{INDENT}int import_llama_cy() except -1"]
@@ -124,7 +127,7 @@ class Mirror:
 
     def declare_function(self, function: Function) -> list[list[str]]:
         # `except +`: behind every function of the C API is C++, and some of it throws.
-        blocks = [wrapped(self.spell(function.ctype, function.name, " except +"))]
+        blocks = [wrapped(self.spell(function.ctype, function.name, f" except +{RAISE}"))]
         if function.name in CALLBACKS:
             # A function-like macro has no address; the table has it.
             callback_type = self.callback_types[without_names(function.ctype)]

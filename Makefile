@@ -76,8 +76,8 @@ lint: build $(TEST_STAMP) ## style and types
 fuzz: build $(TEST_STAMP) ## mutants of every file that is read, or random calls: FUZZ_ARGS="model --count 20000" or "stateful --examples 100000"
 	cd tests && ../$(PY) -m fuzz $(FUZZ_ARGS)
 
-sanitize: build $(TEST_STAMP) ## tests on a build of llama.cpp and ours with ASan and UBSan, in build/sanitize (Linux, GCC): SANITIZE_ARGS=tests/unit/test_loop.py
-	$(PY) -m tools.sanitize $(SANITIZE_ARGS)
+sanitize: build $(TEST_STAMP) ## tests on builds of llama.cpp and ours with ASan and UBSan, and with TSan (Linux, GCC): SANITIZE=thread SANITIZE_ARGS=tests/unit/test_loop.py
+	$(PY) -m tools.sanitize $(SANITIZE) $(SANITIZE_ARGS)
 
 coverage: build $(TEST_STAMP) ## line coverage of the Cython and Python code
 	$(PY) tools/coverage.py $(PYTEST_ARGS)

@@ -187,7 +187,9 @@ def test_new_declarations_are_mirrored(headers_copy: Path, tmp_path: Path) -> No
         "        void (*on)(llama_new_thing_t * from_) noexcept nogil\n"
         "        int a\n"
     ) in pxd
-    assert "    llama_new_thing_t llama_new_thing(const char * const * in_, FILE * file) except +llama_cy_raise\n" in pxd
+    assert (
+        "    llama_new_thing_t llama_new_thing(const char * const * in_, FILE * file) except +llama_cy_raise\n" in pxd
+    )
     api = (tmp_path / "include" / "llama_cy_api.h").read_text()
     assert "    struct llama_new_thing (*llama_new_thing)(const char * const * in, FILE * file);\n" in api
     assert "LLAMA_CY_CHECK(sizeof(struct llama_new_thing) == 24);\n" in api

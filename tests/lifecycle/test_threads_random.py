@@ -197,7 +197,6 @@ assert not any(llama_cy.live_objects().values()), llama_cy.live_objects()
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 100])
 @pytest.mark.parametrize("source", [SHARED, BOTH, SEPARATE], ids=["shared", "both", "separate"])
 def test_eight_threads_at_once(tiny_path: Path, tmp_path: Path, source: str, first: int) -> None:

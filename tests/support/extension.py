@@ -20,19 +20,19 @@ import llama_cy
 name = sys.argv[1]
 package = Path(llama_cy.__file__).parent
 extension = Extension(name, [f"{name}.pyx"], include_dirs=[llama_cy.get_include(), str(package)],
-                      extra_compile_args=["-std=c++17", "-O0"])
+                      extra_compile_args=["-std=c++17", sys.argv[2]])
 setup(name=name, script_args=["-q", "build_ext", "--inplace"],
       ext_modules=cythonize([extension], include_path=[llama_cy.get_include(), str(package.parent)],
                             language_level=3, quiet=True))
 """
 
 
-def build_extension(source: Path, folder: Path) -> Path:
+def build_extension(source: Path, folder: Path, optimization: str = "-O0") -> Path:
     """Compile a ``.pyx`` file in a folder of its own and return the path of the module."""
     (folder / source.name).write_text(source.read_text())
     (folder / "build.py").write_text(BUILD)
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "build.py", source.stem],
+        [sys.executable, "-W", "ignore", "build.py", source.stem, optimization],
         cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"CFLAGS": "-Wno-unused-function"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

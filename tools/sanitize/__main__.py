@@ -1,48 +1,22 @@
-"""Build ours and llama.cpp with sanitizers, and run tests on that: ``python -m tools.sanitize [address] [tests]``."""
+"""Build with sanitizers and run tests on that: ``python -m tools.sanitize [address] [thread] [tests]``."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tools import second_build
+from tools.sanitize.kinds import KINDS, Kind
 
 # Frames that a report can name, at a speed that tests can bear; indices of the C++ library's containers are checked.
 COMMON = "-g -O1 -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A build, how its runtime is told what to do, and the tests that it is for."""
-
-    flags: str
-    libraries: tuple[str, ...]
-    options: Mapping[str, str]
-    tests: tuple[str, ...]
-
-
-KINDS = {
-    "address": Kind(
-        flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined",
-        # With the C++ library in the process from the start, its throw can be watched.
-        libraries=("libasan.so", "libubsan.so", "libstdc++.so"),
-        options={
-            # CPython keeps objects until the end by design; our own are counted by the tests.
-            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:allocator_may_return_null=1",
-            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-        },
-        tests=(
-            *(f"tests/unit/test_{name}.py" for name in ("batch_arrays", "context", "loop", "sampler_chain")),
-            *(f"tests/lifecycle/test_{name}.py" for name in ("closed", "orders")),
-        ),
-    ),
-}
+# Reports shown in full.
+SHOWN = 5
 
 
 def library(name: str) -> str:
@@ -51,7 +25,7 @@ def library(name: str) -> str:
     command = [compiler, f"-print-file-name={name}"]
     path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     if not Path(path).is_absolute():
-        raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1` or the like brings it")
+        raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1 libtsan2` or the like brings it")
     return path
 
 
@@ -70,20 +44,39 @@ def build(kind: Kind, tree: Path) -> None:
 
 
 def test(kind: Kind, tree: Path, arguments: list[str]) -> int:
-    """Run tests of the copy with the runtime in the process from the start, which Python itself is not built with."""
+    """Run tests of the copy with the runtime in the process from the start, which Python itself is not built with.
+
+    A process of a test that is meant to die, or whose output nobody reads, reports too: into a folder, which must be
+    empty in the end.
+    """
+    reports = tree / "build" / "reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir(parents=True)
+    runtime = f"{kind.options[kind.variable]}:log_path={reports / 'report'}"
+    if kind.suppressions:
+        runtime += f":suppressions={Path(__file__).with_name(kind.suppressions)}"
     settings = dict(kind.options) | {
+        kind.variable: runtime,
         "LD_PRELOAD": " ".join(library(name) for name in kind.libraries),
         # Blocks of Python's own allocator are not watched.
         "PYTHONMALLOC": "malloc",
     }
     # What an argument names is run instead of all.
-    chosen = [] if any(not argument.startswith("-") for argument in arguments) else list(kind.tests)
-    options = ["-p", "no:xdist", "--timeout=1200", "-m", "not slow"]
-    return second_build.test(tree, settings, [*options, *chosen, *arguments])
+    chosen: list[str] = []
+    if all(argument.startswith("-") for argument in arguments):
+        chosen = [*kind.tests]
+    left_out = [f"--deselect={path}" for path in kind.left_out]
+    options = [*left_out, "-n", "auto", "--dist", "loadscope", "--timeout=1200", "-m", "not slow"]
+    status = second_build.test(tree, settings, [*options, *chosen, *arguments])
+    found = sorted(reports.iterdir())
+    for path in found[:SHOWN]:
+        print(f"--- {path.name}\n{path.read_text(errors='replace')[:8000]}")
+    print(f"{len(found)} processes reported something{f': {reports}' if found else ''}")
+    return status or bool(found)
 
 
 def main() -> int:
-    """Build and test one kind, or all; further arguments go to pytest."""
+    """Build and test the kinds that are named, or all; further arguments go to pytest."""
     if platform.system() != "Linux":
         raise SystemExit("the sanitizers of GCC on Linux are expected")
     names = [name for name in sys.argv[1:] if name in KINDS] or list(KINDS)

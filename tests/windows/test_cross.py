@@ -11,6 +11,7 @@ import pytest
 from support import cross, windows
 
 import llama_cy
+from llama_cy.cpu import features
 
 lief = pytest.importorskip("lief", reason="make test-windows installs it")
 pytestmark = [pytest.mark.windows, pytest.mark.timeout(3600)]
@@ -113,7 +114,7 @@ def test_it_tells_the_same_story_under_wine(wine: windows.Wine, path: list[Path]
     system, engine, text = done.stdout.strip().split("|")
     assert system == "win32"
     # The import asked the CPU.
-    assert ("_variants" in engine) == ("avx2" in llama_cy.cpu.features())
+    assert ("_variants" in engine) == ("avx2" in features())
     assert text == ours
 
 

@@ -12,7 +12,7 @@ cdef class AbortCallback:
     cdef atomic_bool * cancelled
     cdef object function
     cdef int64_t interval_us
-    cdef int64_t asked_us
+    cdef int64_t due_us
     cdef bint stopped
     cdef object error
 

@@ -16,8 +16,8 @@ cdef bool on_abort(void * callback) noexcept nogil:
     # ggml asks between any two operations; most of the time the answer is one read.
     if (<AbortCallback> callback).cancelled.load() or exiting():
         return True
-    cdef int64_t now = llama_time_us()
-    if now - (<AbortCallback> callback).asked_us < (<AbortCallback> callback).interval_us:
+    # The clock may have begun a moment ago, with the machine.
+    if llama_time_us() < (<AbortCallback> callback).due_us:
         return False
     return (<AbortCallback> callback).ask()
 
@@ -42,9 +42,9 @@ cdef class AbortCallback:
             self.stopped = True
         finally:
             # The time that the function itself takes does not count.
-            self.asked_us = llama_time_us()
+            self.due_us = llama_time_us() + self.interval_us
         # The next computation asks again at once.
-        self.asked_us = 0
+        self.due_us = 0
         self.cancelled.store(True)
         return True
 

@@ -48,6 +48,7 @@ from llama_cy.context cimport Context
 from llama_cy.context_handle cimport should_abort
 from llama_cy.decoder cimport decode_caught
 from llama_cy.eval_callback cimport described
+from llama_cy.lifetime cimport enter_native, leave_native
 
 
 import numpy as np
@@ -327,8 +328,13 @@ cdef class Pass:
 
     def __cinit__(self, int n_ctx):
         self.n_ctx = n_ctx
-        self.dataset = ggml_opt_dataset_init(GGML_TYPE_I32, GGML_TYPE_I32, n_ctx, n_ctx, 1, 1)
-        self.train, self.eval = ggml_opt_result_init(), ggml_opt_result_init()
+        # ggml asserts that there is memory.
+        enter_native()
+        try:
+            self.dataset = ggml_opt_dataset_init(GGML_TYPE_I32, GGML_TYPE_I32, n_ctx, n_ctx, 1, 1)
+            self.train, self.eval = ggml_opt_result_init(), ggml_opt_result_init()
+        finally:
+            leave_native()
 
     def __dealloc__(self):
         if self.dataset is not NULL:

@@ -12,6 +12,7 @@ import pytest
 from support.child import run
 from support.failing_malloc import ARM, build_failing_malloc
 from support.llama_models import write_llama
+from support.lora import random_lora, write_lora
 
 pytestmark = [
     # What a GPU's driver does where malloc fails is not ours.
@@ -32,6 +33,10 @@ snapshot = context.snapshot()
 chain = llama_cy.sampling(seed=1)
 greedy = llama_cy.Sampler.greedy()
 tokens = [1, 2, 3]
+vector = llama_cy.ControlVector(np.ones((1, 64), np.float32))
+deep = llama_cy.Model(sys.argv[5])
+trained = llama_cy.Model(path, load_mode="none")
+whole = {"n_ctx": 256, "n_batch": 256, "n_ubatch": 256, "n_threads": 1}
 """
 
 LOOP = """
@@ -106,6 +111,34 @@ MAKERS = {
         "lambda: model.context(n_ctx=64, n_threads=1)",
     ),
     "a sample": ("lambda twin: twin.sample(context)", "lambda: chain.clone()"),
+    "LoraAdapter": "lambda _: model.load_adapter(sys.argv[4])",
+    "adapters in use": (
+        "lambda given: given[0].set_adapters({given[1]: 0.5})",
+        "lambda: (model.context(n_ctx=64, n_threads=1), model.load_adapter(sys.argv[4]))",
+    ),
+    "a control vector in use": (
+        "lambda fresh: fresh.set_control_vectors([(vector, 1.0)])",
+        "lambda: deep.context(n_ctx=64, n_threads=1)",
+    ),
+    "Embedder": "lambda _: llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type='mean')",
+    "an embedding": (
+        "lambda embedder: embedder.embed([tokens, tokens])",
+        "lambda: llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type='mean')",
+    ),
+    "ContextPool": "lambda _: llama_cy.ContextPool(model, 2, n_ctx=64, n_threads=1)",
+    "a context of a pool": (
+        "lambda pool: (pool.acquire(), pool.acquire())",
+        "lambda: llama_cy.ContextPool(model, 2, n_ctx=64, n_threads=1)",
+    ),
+    "a loop that decodes ahead": (
+        "lambda fresh: list(fresh.generate(tokens, greedy, max_tokens=8, ignore_eog=True, run_ahead=4))",
+        "lambda: model.context(n_ctx=64, n_threads=1)",
+    ),
+    "Trainer": ("lambda fresh: llama_cy.Trainer(fresh)", "lambda: trained.context(**whole)"),
+    "an epoch": (
+        "lambda trainer: trainer.epoch(tokens * 100)",
+        "lambda: llama_cy.Trainer(trained.context(**whole))",
+    ),
 }
 
 
@@ -119,7 +152,9 @@ def test_allocation_fails(library: Path, tmp_path: Path, made: str) -> None:
     make = MAKERS[made]
     make, prepare = make if isinstance(make, tuple) else (make, "lambda: None")
     path = write_llama(tmp_path / "one.gguf", n_layer=1)
-    child = run(SETUP + ARM + LOOP, path, make, prepare, environ={"LD_PRELOAD": str(library)}, timeout=250)
+    deep = write_llama(tmp_path / "two.gguf", n_layer=2)
+    lora = write_lora(tmp_path / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
+    child = run(SETUP + ARM + LOOP, path, make, prepare, lora, deep, environ={"LD_PRELOAD": str(library)}, timeout=250)
     # llama.cpp writes by itself what it could not parse.
     assert child.code == 0, child
     assert child.stderr == "" or made == "grammar", child

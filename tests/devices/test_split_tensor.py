@@ -56,6 +56,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[1, len(GPUS)] if len(GPUS) > 1 else [1], ids=lambda n: f"over {n}")
 def over(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == 1 and GPUS[0].startswith("CUDA"):
+        pytest.skip("llama.cpp fails to decode with tensors split over one GPU of CUDA")
     return GPUS[: request.param]
 
 

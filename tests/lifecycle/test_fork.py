@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 from support.child import check_output
-from support.offload import GPUS
 
 pytestmark = [
+    # A child inherits no GPU, but what is on the CPU; devices/test_exit.py tests how it is told.
     pytest.mark.cpu,
     pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork"),
 ]
-
-# Wherever a model lies; devices/test_exit.py tests how a child is told.
-INHERITS = pytest.mark.skipif(bool(GPUS), reason="a build with a GPU gives a forked child no weights")
 
 SETUP = """
 import gc, os, signal, sys, threading, time, warnings
@@ -98,7 +95,6 @@ print("fine")
 """
 
 
-@INHERITS
 def test_what_a_child_inherits(tiny_path: Path) -> None:
     assert check_output(SETUP + USES, tiny_path) == "worked\nworked\nfine\n"
 
@@ -151,7 +147,6 @@ if __name__ == "__main__":
 """
 
 
-@INHERITS
 def test_forked_workers_share_the_weights(tiny_path: Path) -> None:
     assert check_output(SETUP + WORKERS, tiny_path) == "fine\n"
 

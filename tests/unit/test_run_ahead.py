@@ -14,7 +14,6 @@ from fuzz.operations import apply
 from support.child import run
 from support.gemma_models import write_gemma3
 from support.llama_models import write_llama
-from support.offload import GPUS
 from support.recurrent_models import write_jamba, write_mamba
 
 import llama_cy
@@ -214,7 +213,8 @@ def test_the_process_ends(tiny_path: Path, how: str) -> None:
     assert (child.code, child.stdout, child.stderr) == (0, "begun\n", "")
 
 
-@pytest.mark.skipif(bool(GPUS), reason="a build with a GPU gives a forked child no weights")
+# A child does not inherit a GPU.
+@pytest.mark.cpu
 @pytest.mark.parametrize("n", [0, 3])
 def test_a_fork_in_mid_loop(tiny_path: Path, n: int) -> None:
     source = """

@@ -10,7 +10,6 @@ from llama cimport llama_token
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -117,7 +116,10 @@ cdef class Snapshot:
     @classmethod
     def load(cls, path):
         """Read one from a file that :meth:`save` wrote."""
-        return cls.from_bytes(Path(os.fsdecode(path)).read_bytes())
+        with open(os.fsdecode(path), "rb") as file:
+            # What is none may have no end.
+            known = file.peek(len(MAGIC))[:len(MAGIC)] == MAGIC
+            return cls.from_bytes(file.read(-1 if known else HEAD))
 
     def save(self, path):
         """Write it to a file, which appears whole or not at all."""

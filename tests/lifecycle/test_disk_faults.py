@@ -23,7 +23,7 @@ SAVERS = {
 SETUP = """
 # Nobody may not read where these are.
 import hashlib, random, shutil, tempfile
-import json, os, resource, signal, sys
+import json, os, resource, signal, stat, sys
 import numpy as np
 import llama_cy
 
@@ -93,3 +93,24 @@ def test_a_folder_that_nobody_may_write_to(tiny_path: Path, tmp_path: Path, save
     (tmp_path / "shut").mkdir()
     raised, left = json.loads(check_output(SETUP + READ_ONLY, source, tmp_path / "shut", SAVERS[saver], ""))
     assert (raised, left) == ("PermissionError", [])
+
+
+OTHERS = """
+os.mkfifo(path)
+assert save() == "OSError"
+assert stat.S_ISFIFO(os.stat(path).st_mode)
+os.unlink(path)
+os.mkdir(path)
+assert save() == "IsADirectoryError"
+os.rmdir(path)
+os.symlink("elsewhere", path)
+assert save() == ""
+assert os.readlink(path) == "elsewhere"
+print(sorted(os.listdir(folder)), os.path.getsize(os.path.join(folder, "elsewhere")) > 0)
+"""
+
+
+@pytest.mark.parametrize("saver", SAVERS)
+def test_what_is_no_file_stays(tiny_path: Path, tmp_path: Path, saver: str) -> None:
+    """Whoever saves to /dev/null as root would take it from everybody. A link stays a link."""
+    assert check_output(SETUP + OTHERS, tiny_path, tmp_path, SAVERS[saver], "") == "['elsewhere', 'saved'] True\n"

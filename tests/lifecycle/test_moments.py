@@ -254,7 +254,7 @@ for source in (Odd("huge"), Odd("negative"), Odd("text"), Odd("closed"), read, w
     attempt(lambda: llama_cy.Model(source, n_gpu_layers=0).close(), OSError, io.UnsupportedOperation)
     attempt(lambda: model.load_adapter(source), OSError, io.UnsupportedOperation)
     attempt(lambda: llama_cy.Snapshot.load(source), OSError)
-for name in ("/dev/full", "/dev/null", "/", "", "a\\0b", "/proc/self/mem"):
+for name in ("/dev/full", "/dev/null", "/dev/zero", "/", "", "a\\0b", "/proc/self/mem"):
     for work in (lambda: model.save(name), lambda: decoded().state.save(name), lambda: decoded().state.load(name),
                  lambda: decoded().state.save_session(name), lambda: decoded().state.load_session(name),
                  lambda: llama_cy.quantize(path, name, "q8_0"), lambda: llama_cy.quantize(name, "/nowhere/a", "q8_0")):

@@ -191,6 +191,9 @@ del half
 gc.collect()
 """,
     "arrays of strange shapes, types and strides": """
+import warnings
+# NumPy before 2.3 warns of a bool for an index, which is a TypeError since.
+warnings.simplefilter("ignore", DeprecationWarning)
 context = fresh()
 strange = [np.ones((2, 2), np.int32), np.ones(6, np.int32)[::-2], np.ones(3, ">i4"), np.ones(3, np.uint64) * 2**63, np.ones(3, np.bool_),
            np.zeros(0, np.int32), np.ones((), np.int32), np.ones(3, object), np.array([1, None], object), np.array(["a"]),

@@ -192,7 +192,7 @@ gc.collect()
 """,
     "arrays of strange shapes, types and strides": """
 import warnings
-# NumPy before 2.3 warns of a bool for an index, which is a TypeError since.
+# NumPy 2.2 warns of a bool for an index; newer ones raise.
 warnings.simplefilter("ignore", DeprecationWarning)
 context = fresh()
 strange = [np.ones((2, 2), np.int32), np.ones(6, np.int32)[::-2], np.ones(3, ">i4"), np.ones(3, np.uint64) * 2**63, np.ones(3, np.bool_),

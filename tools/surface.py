@@ -22,7 +22,8 @@ class Documented(NamedTuple):
     def doc(self) -> str:
         """Its docstring, without the signature that Cython puts in front."""
         described = self.value.__func__ if isinstance(self.value, classmethod) else self.value
-        text = inspect.getdoc(described) or ""
+        # None, the default of a field, has a docstring from CPython 3.13 on.
+        text = inspect.getdoc(described) or "" if described is not None else ""
         own_name = self.name.rpartition(".")[2]
         return re.sub(rf"\A{own_name}\(.*\)( -> .*)?\n\n", "", text)
 

@@ -26,6 +26,7 @@ import hashlib, random, shutil, tempfile
 import json, os, resource, signal, stat, sys
 import numpy as np
 import llama_cy
+import llama_cy.adapter_file, llama_cy.control_vector, llama_cy.quantize, llama_cy.session, llama_cy.whole_file
 
 source, folder, saver, before = sys.argv[1:]
 model = llama_cy.Model(source, n_gpu_layers=0)

@@ -2,10 +2,8 @@
 
 cimport cython
 from libcpp cimport bool
-from libcpp.string cimport string
 from llama cimport (
     import_llama_cy,
-    llama_context,
     llama_get_logits,
     llama_sampler,
     llama_sampler_chain_add,
@@ -17,14 +15,13 @@ from llama cimport (
     llama_sampler_clone,
     llama_sampler_free,
     llama_set_sampler,
-    llama_token,
 )
 
 from llama_cy.context cimport Context
 from llama_cy.context_handle cimport Attachment
 from llama_cy.lifetime cimport SAMPLER, unused, used
 from llama_cy.sampler_chain cimport SamplerChain
-from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, tell_failure, token_picker
+from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, tell_failure
 
 from . import log
 from .errors import ContextError, LlamaError
@@ -34,11 +31,6 @@ import_llama_cy()
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     bool can_clone(llama_sampler * sampler) except +
     const char * sampler_name(const llama_sampler * sampler) except +
-
-cdef extern from "kernels/sample_on_backend.h" namespace "llama_cy" nogil:
-    int sample_on_backend(
-        token_picker & picker, llama_sampler * sampler, llama_context * context, int row, llama_token & token,
-        string & thrown) noexcept
 
 
 @cython.no_gc_clear
@@ -157,15 +149,3 @@ def samplers_of(Context context not None):
     """Do what :attr:`Context.samplers` says."""
     context.alive()
     return {seq: (<ChainAttachment> one).chain for seq, one in (context.attached or {}).items()}
-
-
-def sample(SamplerHandle chain not None, Context context not None, int row):
-    """Choose and accept a token of a row that was sampled on the backend; both are entered."""
-    cdef llama_token token = -1
-    cdef int code
-    if not context.sampled_rows(row):
-        raise ValueError(f"row {row} was not sampled on the backend")
-    with nogil:
-        code = sample_on_backend(chain.picker, chain.ptr, context.ptr, row, token, chain.thrown)
-    chain.failed(code, chain.thrown)
-    return token

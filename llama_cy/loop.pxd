@@ -112,7 +112,6 @@ cdef class TokenLoop:
     cdef int check_attached(self) except -1
     cdef int start(self) except -1
     cdef Step step(self) except? LAST nogil
-    cdef int take_sampled(self) except -1 nogil
     cdef Step note(self) except? LAST nogil
     cdef int run(self) except -1
     cdef void drop(self) noexcept

@@ -7,7 +7,6 @@ from libcpp cimport bool as c_bool
 from llama cimport (
     LLAMA_TOKEN_NULL,
     import_llama_cy,
-    llama_context,
     llama_sampler,
     llama_time_us,
     llama_token,
@@ -32,11 +31,6 @@ cdef int WAIT_MS = 5
 cdef extern from "<utility>" namespace "std" nogil:
     void swap(loop_turn &, loop_turn &)
     void swap_texts "std::swap" (string &, string &)
-
-cdef extern from "kernels/sample_on_backend.h" namespace "llama_cy" nogil:
-    int sample_on_backend(
-        token_picker & picker, llama_sampler * sampler, llama_context * context, int row, llama_token & token,
-        string & thrown) noexcept
 
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     c_bool can_clone(llama_sampler * sampler) except +
@@ -246,27 +240,15 @@ cdef class TokenLoop:
                 self.loop_us += llama_time_us() - begin
                 return step
         if self.on_backend:
-            self.take_sampled()
-            self.loop_us += llama_time_us() - begin
-            return self.note()
-        logits = self.taker.row()
-        if logits is NULL:
-            with gil:
-                raise ValueError("there are no logits to sample from; decode something first")
-        self.taker.take(self.turn, self.sampler.choose(logits, self.context.n_vocab), logits)
+            self.taker.take(self.turn, self.sampler.choose_sampled(self.context.ptr, -1), NULL)
+        else:
+            logits = self.taker.row()
+            if logits is NULL:
+                with gil:
+                    raise ValueError("there are no logits to sample from; decode something first")
+            self.taker.take(self.turn, self.sampler.choose(logits, self.context.n_vocab), logits)
         self.loop_us += llama_time_us() - begin
         return self.note()
-
-    cdef int take_sampled(self) except -1 nogil:
-        """Take a turn with the token that was sampled with the last computation."""
-        cdef llama_token token = LLAMA_TOKEN_NULL
-        cdef int code = sample_on_backend(
-            self.sampler.picker, self.sampler.ptr, self.context.ptr, -1, token, self.sampler.thrown)
-        if code != SAMPLE_OK:
-            with gil:
-                self.sampler.failed(code, self.sampler.thrown)
-        self.taker.take(self.turn, token, NULL)
-        return 0
 
     cdef Step note(self) except? LAST nogil:
         """Take down what a turn came to."""

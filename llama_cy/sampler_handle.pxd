@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
-from llama cimport llama_sampler, llama_token
+from llama cimport llama_context, llama_sampler, llama_token
 
 from llama_cy.handle cimport ModelHandle
 
@@ -87,6 +87,7 @@ cdef class SamplerHandle:
     cdef void forget(self) noexcept
     cdef int fits(self, int n_vocab) except -1
     cdef llama_token choose(self, const float * logits, int32_t n_vocab) except? -1 nogil
+    cdef llama_token choose_sampled(self, llama_context * context, int32_t row) except? -1 nogil
     cdef int take(self, llama_token token) except -1 nogil
     cdef int restart(self) except -1
     cdef int failed(self, int code, bytes what) except -1

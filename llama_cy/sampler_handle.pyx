@@ -9,6 +9,7 @@ from libcpp.vector cimport vector
 from llama cimport (
     LLAMA_DEFAULT_SEED,
     import_llama_cy,
+    llama_context,
     llama_sampler,
     llama_sampler_clone,
     llama_sampler_copy,
@@ -37,6 +38,11 @@ cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
                                        llama_token & token, string & thrown) noexcept
     int take_token "llama_cy::take" (
         token_picker & picker, llama_sampler * sampler, llama_token token, string & thrown) noexcept
+
+cdef extern from "kernels/sample_on_backend.h" namespace "llama_cy" nogil:
+    int sample_on_backend(
+        token_picker & picker, llama_sampler * sampler, llama_context * context, int row, llama_token & token,
+        string & thrown) noexcept
 
 cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     const char * sampler_name(const llama_sampler * sampler) except +
@@ -88,13 +94,6 @@ cdef void tell_kept(object where) noexcept:
         raise_failure()
     except BaseException as error:
         tell_failure(error, where)
-
-
-def sample_attached(sampler, context, row):
-    """Take a token of a row that was sampled on the backend."""
-    from .backend_sampling import sample
-
-    return sample(sampler, context, row)
 
 
 # A collected cycle must not take away what C refers to.
@@ -200,6 +199,15 @@ cdef class SamplerHandle:
             with gil:
                 self.failed(code, self.thrown)
         self.take(token)
+        return token
+
+    cdef llama_token choose_sampled(self, llama_context * context, int32_t row) except? -1 nogil:
+        """Choose a token of a row that was sampled on the backend, wholly or in part, and accept it."""
+        cdef llama_token token = -1
+        cdef int code = sample_on_backend(self.picker, self.ptr, context, row, token, self.thrown)
+        if code != SAMPLE_OK or n_failures:
+            with gil:
+                self.failed(code, self.thrown)
         return token
 
     cdef int take(self, llama_token token) except -1 nogil:
@@ -404,11 +412,15 @@ cdef class SamplerHandle:
         try:
             self.enter_for(<void *> context)
             try:
-                if self.user is not NULL:
-                    return sample_attached(self, context, row)
-                logits = context.row(row)
+                if self.user is NULL:
+                    logits = context.row(row)
+                elif not context.sampled_rows(row):
+                    raise ValueError(f"row {row} was not sampled on the backend")
                 with nogil:
-                    token = self.choose(logits, context.n_vocab)
+                    if self.user is NULL:
+                        token = self.choose(logits, context.n_vocab)
+                    else:
+                        token = self.choose_sampled(context.ptr, row)
             finally:
                 self.leave()
         finally:

@@ -2,6 +2,9 @@
 // question, __builtin_cpu_supports, is answered by libgcc only.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define LLAMA_CY_X86_64 1
 #ifdef _MSC_VER
@@ -20,6 +23,11 @@ struct cpu_feature {
     const char * name;
     bool present;
 };
+
+template <std::size_t N> int copy_features(const cpu_feature (&all)[N], cpu_feature * out) {
+    std::copy(all, all + N, out);
+    return static_cast<int>(N);
+}
 
 #ifdef LLAMA_CY_X86_64
 
@@ -93,11 +101,7 @@ inline int cpu_features(cpu_feature * out) {
         {"avx512cd", cpu.avx512_ebx(28)}, {"avx512bw", cpu.avx512_ebx(30)}, {"avx512vl", cpu.avx512_ebx(31)},
         {"avx512vbmi", cpu.avx512_ecx(1)}, {"avx512vnni", cpu.avx512_ecx(11)}, {"avx512bf16", cpu.avx512_bf16()},
     };
-    int n = 0;
-    for (const cpu_feature & feature : all) {
-        out[n++] = feature;
-    }
-    return n;
+    return copy_features(all, out);
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
@@ -108,11 +112,7 @@ inline int cpu_features(cpu_feature * out) {
         {"dotprod", (first & HWCAP_ASIMDDP) != 0}, {"fp16", (first & HWCAP_ASIMDHP) != 0},
         {"sve", (first & HWCAP_SVE) != 0}, {"i8mm", (second & HWCAP2_I8MM) != 0},
     };
-    int n = 0;
-    for (const cpu_feature & feature : all) {
-        out[n++] = feature;
-    }
-    return n;
+    return copy_features(all, out);
 }
 
 #else

@@ -147,6 +147,19 @@ class TestLoops:
         with pytest.raises(ValueError, match=f"{option} needs logits"):
             next(context.generate(PROMPT, chain, **options))
 
+    def test_a_sampler_of_ones_own_that_raises(self, context: llama_cy.Context) -> None:
+        class Refusing:
+            def apply(self, candidates: llama_cy.Candidates) -> None:
+                pass
+
+            def accept(self, token: int) -> None:
+                raise ZeroDivisionError
+
+        chain = SamplerChain(Sampler.top_k(8), Sampler.init(Refusing()), Sampler.dist(3))
+        context.set_sampler(0, chain)
+        with pytest.raises(ZeroDivisionError):
+            next(context.generate(PROMPT, chain))
+
     def test_changes_in_mid_loop(self, context: llama_cy.Context) -> None:
         chain = drawing()
         context.set_sampler(0, chain)

@@ -24,21 +24,18 @@ kept = []
 def look(tensor):
     kept.append(tensor)
     return True
+def look_again():
+    for tensor in kept[:20]:
+        repr(tensor)
+        for name in dir(tensor):
+            value = attempt(lambda: getattr(tensor, name))
+            if callable(value) and not name.startswith("__"):
+                attempt(value)
 context = fresh(eval_callback=look)
 context.decode([1, 2])
-for tensor in kept[:20]:
-    repr(tensor)
-    for name in dir(tensor):
-        value = attempt(lambda: getattr(tensor, name))
-        if callable(value) and not name.startswith("__"):
-            attempt(value)
+look_again()
 context.close()
-for tensor in kept[:20]:
-    repr(tensor)
-    for name in dir(tensor):
-        value = attempt(lambda: getattr(tensor, name))
-        if callable(value) and not name.startswith("__"):
-            attempt(value)
+look_again()
 """,
     "the collector runs in each abort callback, over cycles of contexts": """
 class Cycle: pass

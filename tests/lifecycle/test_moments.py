@@ -22,7 +22,7 @@ def look():
 def decode():
     while time.monotonic() < stop:
         attempt(lambda: (context.memory.clear(), context.decode([1] * 9)))
-threads([look, look, decode, decode])
+together(*[look, look, decode, decode])
 """,
     "a buffer shrinks while it is read": """
 data = bytearray(decoded().state.get())
@@ -39,7 +39,7 @@ def read(context):
     while time.monotonic() < stop:
         attempt(lambda: context.state.set(data))
         attempt(lambda: llama_cy.Snapshot.from_bytes(data))
-threads([shrink] + [lambda context=context: read(context) for context in contexts])
+together(*[shrink] + [lambda context=context: read(context) for context in contexts])
 """,
     "an array of tokens changes while it is decoded": """
 tokens = np.ones(200, np.int32)
@@ -53,7 +53,7 @@ def use():
         attempt(lambda: (context.memory.clear(), context.decode(tokens)))
         attempt(lambda: model.vocab.detokenize(tokens))
         attempt(lambda: Batch.from_arrays(tokens, np.arange(200)))
-threads([change, use])
+together(*[change, use])
 """,
     "a pool is closed while its users wait, work and forget": """
 stop = time.monotonic() + 2
@@ -80,7 +80,7 @@ def work(seed):
                 attempt(lambda: context.complete([1, 2], max_tokens=3))
                 attempt(lambda: pool.release(context))
 pools = [llama_cy.ContextPool(model, 2, n_ctx=64, n_threads=1)]
-threads([lambda seed=seed: work(seed) for seed in range(6)])
+together(*[lambda seed=seed: work(seed) for seed in range(6)])
 pools[0].close(cancel=True)
 pools.clear()
 """,
@@ -191,7 +191,7 @@ def change(seed):
 def use():
     while time.monotonic() < stop:
         attempt(lambda: context.complete([1, 2, 3], max_tokens=5))
-threads([lambda: change(1), lambda: change(2), use])
+together(*[lambda: change(1), lambda: change(2), use])
 """,
     "models are closed while threads load, tokenize and make contexts": """
 stop = time.monotonic() + 2
@@ -207,7 +207,7 @@ def work(seed):
             attempt(act, OSError)
         if not one:
             models[i] = llama_cy.Model(path, n_gpu_layers=0)
-threads([lambda seed=seed: work(seed) for seed in range(4)])
+together(*[lambda seed=seed: work(seed) for seed in range(4)])
 models.clear()
 """,
     "a progress callback of a load loads, raises and exits": """

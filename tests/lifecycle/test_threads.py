@@ -6,32 +6,20 @@ from pathlib import Path
 
 from support.child import check_output
 from support.llama_models import write_llama
+from support.sequences import TOGETHER
 from support.vocabulary import spm
 
-SETUP = """
+SETUP = (
+    TOGETHER
+    + """
 import random, sys, threading, time
 import llama_cy
 
 sys.setswitchinterval(1e-5)
 model = llama_cy.Model(sys.argv[1], n_gpu_layers=0)
 vocab = model.vocab
-
-def together(*works):
-    # Run them in threads; an exception in one is an exception here.
-    failed = []
-    def guarded(work):
-        try:
-            work()
-        except BaseException as error:
-            failed.append(error)
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
 """
+)
 
 BUSY = """
 context = model.context(n_ctx=1024, n_threads=1)

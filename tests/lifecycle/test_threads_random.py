@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from support.child import run
 from support.lora import random_lora, write_lora
+from support.sequences import TOGETHER
 
-SETUP = """
-import hashlib, random, sys, threading
+SETUP = (
+    TOGETHER
+    + """
+import functools, hashlib, random, sys, threading
 import llama_cy
 
 sys.setswitchinterval(1e-5)
@@ -118,23 +121,8 @@ def play(seed, *all_things):
             seen.update(repr(result).encode())
     return seen.digest()
 
-def together(work):
-    # Run it in all threads; an exception in one is an exception here.
-    results = {}
-    def guarded(index):
-        try:
-            results[index] = work(index)
-        except BaseException as error:
-            results[index] = error
-    threads = [threading.Thread(target=guarded, args=(index,)) for index in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for result in results.values():
-        if isinstance(result, BaseException):
-            raise result
-    return [results[index] for index in range(THREADS)]
+def in_each_thread(work):
+    return together(*[functools.partial(work, index) for index in range(THREADS)])
 
 def alone(seed):
     own = Things()
@@ -153,11 +141,12 @@ def unhurt(context):
         assert (context.logits() == other.logits()).all()
     assert context.complete("hello", max_tokens=5, ignore_eog=True).finish_reason == "length"
 """
+)
 
 SHARED = """
 first = int(sys.argv[3])
 shared = Things()
-together(lambda index: play(first + index, shared))
+in_each_thread(lambda index: play(first + index, shared))
 unhurt(shared.context)
 shared.close()
 del shared
@@ -172,7 +161,7 @@ def work(index):
     play(first + index, shared, own)
     unhurt(own.context)
     own.close()
-together(work)
+in_each_thread(work)
 unhurt(shared.context)
 shared.close()
 del shared
@@ -181,7 +170,7 @@ print(len(refused) > 0)
 
 SEPARATE = """
 first = int(sys.argv[3])
-got = together(lambda index: alone(first + index))
+got = in_each_thread(lambda index: alone(first + index))
 assert not refused
 assert got == [alone(first + index) for index in range(THREADS)]
 assert len(set(got)) == THREADS

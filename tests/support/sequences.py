@@ -7,7 +7,27 @@ from pathlib import Path
 from .child import run
 from .lora import random_lora, write_lora
 
-__all__ = ["check_sequence"]
+__all__ = ["TOGETHER", "check_sequence"]
+
+# For scripts that imported threading.
+TOGETHER = """
+def together(*works):
+    # Run them in threads, and give what they return; an exception in one is an exception here.
+    results, failed = [None] * len(works), []
+    def guarded(index):
+        try:
+            results[index] = works[index]()
+        except BaseException as error:
+            failed.append(error)
+    running = [threading.Thread(target=guarded, args=(index,)) for index in range(len(works))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return results
+"""
 
 SETUP = """
 import copy, ctypes, gc, io, itertools, os, pickle, random, signal, sys, threading, time, weakref
@@ -36,21 +56,6 @@ def attempt(work, *more):
         return work()
     except errors + more as error:
         return error
-
-def threads(works):
-    failed = []
-    def guarded(work):
-        try:
-            work()
-        except BaseException as error:
-            failed.append(error)
-    running = [threading.Thread(target=guarded, args=(work,)) for work in works]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    if failed:
-        raise failed[0]
 """
 
 # What is left when all is dropped.
@@ -66,5 +71,5 @@ assert not any(llama_cy.live_objects().values()), llama_cy.live_objects()
 def check_sequence(source: str, model: Path, folder: Path, *, ends: bool = False) -> None:
     """Run a script, which must end well and leave nothing behind, unless it `ends` in the middle of all."""
     adapter = write_lora(folder / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
-    child = run(SETUP + source + ("" if ends else LEFT), model, adapter, timeout=240)
+    child = run(SETUP + TOGETHER + source + ("" if ends else LEFT), model, adapter, timeout=240)
     assert child.code == 0, child

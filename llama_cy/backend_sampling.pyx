@@ -21,7 +21,8 @@ from llama_cy.context cimport Context
 from llama_cy.context_handle cimport Attachment
 from llama_cy.lifetime cimport SAMPLER, unused, used
 from llama_cy.sampler_chain cimport SamplerChain
-from llama_cy.sampler_handle cimport SamplerHandle, raise_failure, tell_failure
+from llama_cy.sampler_failure cimport raise_failure, tell_failure
+from llama_cy.sampler_handle cimport SamplerHandle
 
 from . import log
 from .errors import ContextError, LlamaError

@@ -8,7 +8,8 @@ from llama cimport import_llama_cy, llama_cy_raise, llama_sampler, llama_token
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
 from llama_cy.sampler cimport Sampler
-from llama_cy.sampler_handle cimport raise_failure, token_picker
+from llama_cy.sampler_failure cimport raise_failure
+from llama_cy.sampler_handle cimport token_picker
 
 import numpy as np
 

@@ -28,7 +28,7 @@ from llama_cy.context cimport Context
 from llama_cy.handle cimport ModelHandle
 from llama_cy.model cimport Model
 from llama_cy.sampler cimport Sampler
-from llama_cy.sampler_handle cimport tell_failure, tell_kept
+from llama_cy.sampler_failure cimport tell_failure, tell_kept
 from llama_cy.vocab cimport Vocab
 
 import_llama_cy()

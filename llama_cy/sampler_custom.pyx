@@ -20,7 +20,8 @@ from llama cimport (
 
 from llama_cy.lifetime cimport exiting
 from llama_cy.sampler cimport Sampler
-from llama_cy.sampler_handle cimport SamplerHandle, has_failed, keep_failure, raise_failure
+from llama_cy.sampler_failure cimport has_failed, keep_failure, raise_failure
+from llama_cy.sampler_handle cimport SamplerHandle
 
 from copy import deepcopy
 

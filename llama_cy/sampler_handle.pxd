@@ -44,12 +44,6 @@ cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
         void find_grammars(llama_sampler *) except +
         void reset(llama_sampler *) except +
 
-cdef void keep_failure(object error)
-cdef void tell_failure(object error, object where) noexcept
-cdef bint has_failed()
-cdef void tell_kept(object where) noexcept
-cdef int raise_failure() except -1
-
 
 cdef class SamplerHandle:
     cdef llama_sampler * ptr

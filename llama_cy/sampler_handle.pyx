@@ -1,7 +1,6 @@
 """A native sampler: owned, used by one thread at a time, with what goes wrong in it as exceptions."""
 
 cimport cython
-from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.stdint cimport int32_t, uint32_t
 from libcpp cimport bool
 from libcpp.string cimport string
@@ -18,11 +17,10 @@ from llama cimport (
     llama_token,
 )
 
-from llama_cy.abort cimport GUARD_GRAPH, guard, guarded, unguard
+from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
 from llama_cy.lifetime cimport SAMPLER, born, died
-
-from threading import get_ident
+from llama_cy.sampler_failure cimport n_failures, raise_failure, tell_kept
 
 import numpy as np
 
@@ -49,51 +47,6 @@ cdef extern from "kernels/sampler_tree.h" namespace "llama_cy" nogil:
     void forget_pending(llama_sampler * sampler) except +
     bool can_clone(llama_sampler * sampler) except +
     bool same_kind(llama_sampler * a, llama_sampler * b) except +
-
-# What Python samplers raised inside of C, by thread, and how many there are: the loop asks without the GIL.
-cdef dict failures = {}
-cdef int n_failures = 0
-
-
-cdef void keep_failure(object error):
-    """Keep the first exception of this thread until C has come back."""
-    global n_failures
-    if not guarded():
-        # A thread of C's: nobody there could raise it.
-        tell_failure(error, None)
-        return
-    failures.setdefault(get_ident(), error)
-    n_failures = len(failures)
-
-
-cdef void tell_failure(object error, object where) noexcept:
-    """Hand an exception to ``sys.unraisablehook``."""
-    PyErr_SetObject(type(error), error)
-    PyErr_WriteUnraisable(where)
-
-
-cdef bint has_failed():
-    return n_failures and get_ident() in failures
-
-
-cdef int raise_failure() except -1:
-    """Raise what a Python sampler raised in this thread, if one did."""
-    global n_failures
-    error = failures.pop(get_ident(), None)
-    n_failures = len(failures)
-    if error is not None:
-        raise error
-    return 0
-
-
-cdef void tell_kept(object where) noexcept:
-    """Hand what is kept of this thread to ``sys.unraisablehook``: nobody is left to raise it."""
-    if not has_failed():
-        return
-    try:
-        raise_failure()
-    except BaseException as error:
-        tell_failure(error, where)
 
 
 # A collected cycle must not take away what C refers to.

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 PROMPT, N_TOKENS, N_THREADS = "Once upon a time", 20, 2
@@ -59,6 +60,22 @@ def xllamacpp(module: Any, path: str) -> Callable[[], str]:
         answers: list[Any] = []
         server.handle_completions(request, answers.append)
         return str(answers[0]["choices"][0]["text"])
+
+    return run
+
+
+def pywhispercpp(module: Any, path: str) -> Callable[[], str]:
+    import numpy
+
+    model = importlib.import_module("pywhispercpp.model").Model(
+        str(Path(path).with_name("whisper.bin")), n_threads=N_THREADS, redirect_whispercpp_logs_to=None
+    )
+    sound = numpy.sin(numpy.arange(16_000, dtype=numpy.float32) / 20)
+    settings = {"max_tokens": 4, "single_segment": True, "temperature_inc": 0.0, "print_progress": False}
+
+    def run() -> str:
+        (segment,) = model.transcribe(sound, extract_probability=True, **settings)
+        return f"{segment.text} {segment.probability}"
 
     return run
 

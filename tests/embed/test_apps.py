@@ -187,11 +187,11 @@ def test_a_script_that_fails_ends_the_program_well(story_server: Path, tmp_path:
     assert done.stdout.count("the model is freed") == 1
 
 
-def blocks(language: str) -> list[str]:
-    """Return the blocks of a language in the README's section about embedding."""
-    section = re.split(r"^## ", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    (embed,) = [part for part in section if part.startswith("Embed it\n")]
-    return re.findall(rf"^```{language}\n(.*?)^```", embed, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = "README.md", title: str = "Embed it") -> list[str]:
+    """Return the blocks of a language in a section of a page."""
+    sections = re.split(r"^## ", (ROOT / page).read_text(), flags=re.MULTILINE)
+    (found,) = [part for part in sections if part.startswith(f"{title}\n")]
+    return re.findall(rf"^```{language}\n(.*?)^```", found, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
@@ -209,6 +209,21 @@ def test_the_readme_works_when_pasted(environment: Environment, tmp_path: Path) 
         output.append(shell.run("bash", "-c", line, cwd=tmp_path))
     assert output[1].split()[0].isdigit()
     assert "llama" in output[-1]
+
+
+@pytest.mark.slow
+def test_meson_builds_it_too(environment: Environment, tmp_path: Path) -> None:
+    place = ("docs/embed.md", "Built with meson")
+    (cython,), (meson,), (commands,) = blocks("cython"), blocks("meson", *place), blocks("console", *place)
+    (tmp_path / "mine.pyx").write_text(cython)
+    (tmp_path / "meson.build").write_text(meson)
+    for command in commands.splitlines():
+        told = environment.run("bash", "-c", command.removeprefix("$ "), cwd=tmp_path)
+    assert told == "0 left\n"
+    (built,) = (tmp_path / "build").glob("mine.*.so")
+    needed = subprocess.run(["readelf", "-d", built], capture_output=True, text=True, check=True).stdout
+    assert "NEEDED" in needed
+    assert "llama" not in needed
 
 
 def config_of(python: str) -> str:

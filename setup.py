@@ -315,7 +315,7 @@ def main() -> None:
             except installed.InstalledError as error:
                 raise BuildError(str(error)) from None
             self.take_headers([place.include])
-            engine.define_macros += [("LLAMA_CY_BUILD_OPTIONS", '"LLAMA_CY_LINK=system"')]
+            engine.define_macros += [("LLAMA_CY_BUILD_OPTIONS", '"LLAMA_CY_LINK=system"'), ("LLAMA_CY_INSTALLED", "1")]
             engine.extra_link_args += [*place.link_args, *config.framework_args]
 
         def set_up(self, extension: Extension) -> None:

@@ -1,6 +1,6 @@
 """Python bindings compiled straight against the llama.cpp C API.
 
-The import starts the backends of the build. Wraps ``llama_backend_init``.
+The import starts no driver of a GPU: the first model does, or the first question about devices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine room: the only module linked with llama.cpp. It publishes the function table and starts the backends."""
+"""The engine room: the only module linked with llama.cpp. It publishes the function table."""
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uint64_t
@@ -50,8 +50,16 @@ cdef extern from *:
     static void install_log_queue() {
         llama_log_set(llama_cy::log_queue::callback, &llama_cy::the_log_queue());
     }
+    // The backends of an installed llama.cpp may be files of their own. Those of ours are there when they are asked for, not
+    // before: the driver of a GPU takes its time, starts threads, and is of no use to the forks of a process that has it.
+    static void find_backends() {
+    #ifdef LLAMA_CY_INSTALLED
+        llama_backend_init();
+    #endif
+    }
     """
     void install_log_queue() nogil
+    void find_backends() except + nogil
 
 
 def drain_log():
@@ -85,13 +93,15 @@ def build_options():
 
 def system_info():
     """Return the CPU and device features in use. Wraps ``llama_print_system_info``."""
+    with nogil:
+        llama_backend_init()
     return llama_print_system_info().decode()
 
 
 # The log goes to the queue before anything can write to stderr.
 install_log_queue()
 with nogil:
-    llama_backend_init()
+    find_backends()
 
 abi = LLAMA_CY_ABI
 _api = PyCapsule_New(<void *> published_table(), "llama_cy._llama._api", NULL)

@@ -15,7 +15,7 @@ from ggml_backend cimport (
     ggml_backend_reg_name,
     ggml_backend_reg_t,
 )
-from llama cimport import_llama_cy
+from llama cimport import_llama_cy, llama_backend_init
 
 from typing import NamedTuple
 
@@ -66,7 +66,10 @@ cdef dict features_of(ggml_backend_reg_t reg):
 
 
 def devices():
-    """List the devices of this build and machine. Wraps ``ggml_backend_dev_get`` and what goes with it.
+    """List the devices of this build and machine. Wraps ``llama_backend_init``, ``ggml_backend_dev_get`` and what goes with it.
+
+    The first call, or the first model, starts the drivers. A process that is forked later has no use of a GPU; one that was
+    forked before has.
 
     Returns
     -------
@@ -76,6 +79,8 @@ def devices():
     cdef ggml_backend_reg_t reg
     cdef size_t i, free, total
     found = []
+    with nogil:
+        llama_backend_init()
     for i in range(ggml_backend_dev_count()):
         device = ggml_backend_dev_get(i)
         reg = ggml_backend_dev_backend_reg(device)

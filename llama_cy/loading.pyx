@@ -17,6 +17,7 @@ from llama cimport (
     LLAMA_LOAD_MODE_NONE,
     LLAMA_SPLIT_MODE_TENSOR,
     import_llama_cy,
+    llama_backend_init,
     llama_lazy_mode,
     llama_load_mode,
     llama_max_devices,
@@ -279,6 +280,8 @@ cdef class LoadParams:
 
     cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
+        with nogil:
+            llama_backend_init()
         check_devices(self.c.n_gpu_layers != 0)
         state.callback = callback
         self.c.progress_callback = on_progress

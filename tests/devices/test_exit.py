@@ -83,6 +83,33 @@ context.decode([2])
 """
 
 
+FORKED_BEFORE = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import llama_cy
+
+# As a server does that imports once and forks its workers.
+children = []
+for _ in range(2):
+    pid = os.fork()
+    if pid == 0:
+        model = llama_cy.Model(sys.argv[1])
+        assert any(placed.device != "CPU" for placed in model.placement), model.placement
+        with model.context(n_ctx=64) as context:
+            context.decode([1])
+        sys.exit(7)
+    children.append(pid)
+assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [7, 7]
+with llama_cy.Model(sys.argv[1]) as model, model.context(n_ctx=64) as context:
+    context.decode([1])
+"""
+
+
+def test_children_of_an_import_have_the_gpu(path: Path) -> None:
+    child = run(FORKED_BEFORE, path)
+    assert (child.code, child.stdout, child.stderr) == (0, "", "")
+
+
 def test_a_forked_child_is_told(path: Path) -> None:
     child = run(FORKED, path)
     assert (child.code, child.stdout, child.stderr) == (0, "", "")

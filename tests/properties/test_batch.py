@@ -180,8 +180,13 @@ def test(params, tokens):
         read(context)
 
 # A memory limit, so that a size which slips through is an exception and not the end of the machine.
-import resource
-resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+import os, resource
+limit = 6 * 2**30
+if os.path.exists("/proc/self/statm"):
+    # The driver of a GPU has reserved addresses, more than there is memory.
+    with open("/proc/self/statm") as file:
+        limit += int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 test()
 print("lived")
 """

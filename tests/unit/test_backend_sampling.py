@@ -96,12 +96,13 @@ class TestLoops:
         chain = CHAINS[name](context.n_vocab)
         context.set_sampler(0, chain)
         want = by_hand(context, chain)
-        options: dict[str, Any] = {"max_tokens": 8, "ignore_eog": True}
+        # A GPU rounds in another way where it computes one token and not five; a number drawn may mean another then.
+        options: dict[str, Any] = {"max_tokens": 8, "ignore_eog": True, "reuse": not offloaded()}
         assert list(context.generate(PROMPT, chain, **options)) == want
         # Once more, with the prompt in memory.
         loop = context.generate(PROMPT, chain, **options)
         assert list(loop) == want
-        assert loop.reused == len(PROMPT) - 1
+        assert loop.reused == (0 if offloaded() else len(PROMPT) - 1)
         done = context.complete(PROMPT, chain, **options)
         assert done.tokens == want
         assert "".join(context.stream(PROMPT, chain, **options)) == done.text

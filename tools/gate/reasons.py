@@ -13,13 +13,13 @@ NOT_WRAPPED = {
 
 # `_llama` calls them itself and not through the table, so the counter does not see them: these tests show their effect.
 IN_THE_ENGINE_ROOM = {
-    "llama_backend_init": "tests/unit/test_public_api.py::test_version_tells_what_runs",
     "llama_log_set": "tests/unit/test_log.py::test_a_failure_says_why",
     "llama_print_system_info": "tests/unit/test_public_api.py::test_version_tells_what_runs",
 }
 
 # A test calls them, but none can fail without them.
 NOT_NOTICED = {
+    "llama_backend_init": "backends that are compiled in are found by whoever asks; it keeps the GIL free meanwhile",
     "llama_attach_threadpool": "without it llama.cpp starts threads for each decode, which is slower and nothing else",
     "llama_model_default_params": "what differs from zero in it is given anew, or matters on a GPU only",
     "llama_numa_init": "it moves threads on a machine with several nodes, and shows nowhere else",

@@ -39,7 +39,9 @@ def main(
     openmp: Annotated[
         bool, typer.Option("--openmp", help="One row more: the C loop with a llama.cpp that has OpenMP, built for it.")
     ] = False,
-    only: Annotated[str, typer.Option(help="Only groups with this in their name.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only groups with this in their name; may be repeated.")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="At most so many rounds; 0 chooses.")] = 0,
 ) -> None:
     """Compare our loops with the same loops in C, and with other bindings."""
@@ -57,11 +59,12 @@ def main(
     settings = Settings(
         loop, {}, pythons, gpu, threads, llama_cy.threadpool.default_n_threads(), openmp_loop=openmp_loop
     )
-    plan = [group for group in make_plan(settings, quick) if only in group.name]
+    wanted = only or [""]
+    plan = [group for group in make_plan(settings, quick) if any(text in group.name for text in wanted)]
     for name in {group.model for group in plan if group.model}:
         settings.models[name] = model_path(name)
     # Once more, as the commands name the files.
-    plan = [group for group in make_plan(settings, quick) if only in group.name]
+    plan = [group for group in make_plan(settings, quick) if any(text in group.name for text in wanted)]
     machine = describe(f"python -m benchmarks {' '.join(sys.argv[1:])}")
     limits: list[Limit] = []
     for variable in ("LLAMA_BENCH", "LLAMA_BATCHED_BENCH"):

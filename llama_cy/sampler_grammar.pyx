@@ -87,10 +87,15 @@ def grammar(Vocab vocab not None, grammar, root):
     """Do what :meth:`Sampler.grammar` says."""
     cdef bytes c_root = text_of("root", root)
     cdef bytes c_grammar = checked(vocab, grammar, root)
+    cdef const char * rules = c_grammar
+    cdef const char * first = c_root
+    cdef llama_sampler * ptr
     log.begin()
     enter_native()
     try:
-        return grammar_of(llama_sampler_init_grammar(vocab.ptr, c_grammar, c_root), vocab)
+        with nogil:
+            ptr = llama_sampler_init_grammar(vocab.ptr, rules, first)
+        return grammar_of(ptr, vocab)
     finally:
         leave_native()
 
@@ -121,10 +126,15 @@ def grammar_lazy(Vocab vocab not None, grammar, root, trigger_patterns, trigger_
         raise ValueError("there is nothing to trigger the grammar: pass trigger_patterns or trigger_tokens")
     cdef size_t states = max([states_of(data.decode()) for data in kept], default=1)
     cdef size_t size = sum(map(len, kept))
+    cdef const char * rules = c_grammar
+    cdef const char * first = c_root
+    cdef llama_sampler * ptr
     log.begin()
     enter_native()
     try:
-        return grammar_of(init_lazy_grammar(vocab.ptr, c_grammar, c_root, patterns, tokens, states, size), vocab)
+        with nogil:
+            ptr = init_lazy_grammar(vocab.ptr, rules, first, patterns, tokens, states, size)
+        return grammar_of(ptr, vocab)
     except RuntimeError as error:
         if isinstance(error, GrammarError):
             raise

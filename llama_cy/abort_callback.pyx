@@ -13,6 +13,7 @@ import_llama_cy()
 
 
 cdef bool on_abort(void * callback) noexcept nogil:
+    (<AbortCallback> callback).reader.has_read()
     # ggml asks between any two operations; most of the time the answer is one read.
     if (<AbortCallback> callback).cancelled.load() or exiting():
         return True

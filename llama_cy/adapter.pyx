@@ -22,9 +22,10 @@ from llama cimport (
 )
 
 from llama_cy.abort cimport device_lost
+from llama_cy.adapter_gate cimport adapter_gate
 from llama_cy.context cimport Context
 from llama_cy.file_pointer cimport file_pointer
-from llama_cy.lifetime cimport ADAPTER, born, check_exit, died, enter_native, leave_native
+from llama_cy.lifetime cimport ADAPTER, begin_free, born, check_exit, died, end_free, enter_native, leave_native
 from llama_cy.model cimport Model
 
 import os
@@ -43,24 +44,13 @@ from .sources import descriptor
 
 import_llama_cy()
 
-cdef extern from *:
-    """
-    #include <mutex>
-    // A model notes its adapters in a set, which two threads must not change at once.
-    static std::mutex llama_cy_loras;
-    static void llama_cy_lock_loras() { llama_cy_loras.lock(); }
-    static void llama_cy_unlock_loras() { llama_cy_loras.unlock(); }
-    """
-    void llama_cy_lock_loras() nogil
-    void llama_cy_unlock_loras() nogil
 
-
-cdef void free_adapter(llama_adapter_lora * ptr, bint offloaded) noexcept nogil:
+cdef void free_adapter(llama_adapter_lora * ptr, bint offloaded, adapter_gate * gate) noexcept nogil:
     if device_lost(offloaded):
         return
-    llama_cy_lock_loras()
+    gate.begin_change()
     llama_adapter_lora_free(ptr)
-    llama_cy_unlock_loras()
+    gate.end_change()
 
 
 # Freeing the adapter needs the weights, so a collected cycle must not take `handle` away first.
@@ -76,12 +66,16 @@ cdef class AdapterHandle:
         return self.ptr
 
     def __dealloc__(self):
+        cdef adapter_gate * gate
         if self.ptr is not NULL:
             died(ADAPTER, self.ptr)
             # At exit the model goes first, and it takes its adapters along.
             if self.handle.ptr is not NULL:
+                gate = self.handle.gate()
+                begin_free()
                 with nogil:
-                    free_adapter(self.ptr, self.handle.offloaded)
+                    free_adapter(self.ptr, self.handle.offloaded, gate)
+                end_free()
             self.ptr = NULL
 
 
@@ -233,6 +227,7 @@ cdef int load_path(AdapterHandle handle, str name, dict metadata) except -1:
     cdef bytes data = readable(name, "adapter")
     cdef const char * c_path = data
     cdef llama_model * weights = handle.handle.alive()
+    cdef adapter_gate * gate = handle.handle.gate()
     cdef llama_adapter_lora * ptr
     with open(data, "rb") as opened:
         embeds = check_adapter(opened, name, metadata)
@@ -242,11 +237,11 @@ cdef int load_path(AdapterHandle handle, str name, dict metadata) except -1:
     enter_native()
     try:
         with nogil:
-            llama_cy_lock_loras()
+            gate.begin_change()
             try:
                 ptr = llama_adapter_lora_init(weights, c_path)
             finally:
-                llama_cy_unlock_loras()
+                gate.end_change()
     finally:
         leave_native()
     return loaded(handle, ptr, name)
@@ -265,15 +260,16 @@ cdef int load_descriptor(AdapterHandle handle, int fd, position, str name, dict 
 cdef llama_adapter_lora * init_from(AdapterHandle handle, int fd) except? NULL:
     cdef llama_model * weights = handle.handle.alive()
     cdef llama_adapter_lora * ptr
+    cdef adapter_gate * gate = handle.handle.gate()
     cdef FILE * file = file_pointer(fd)
     enter_native()
     try:
         with nogil:
-            llama_cy_lock_loras()
+            gate.begin_change()
             try:
                 ptr = llama_adapter_lora_init_from_file_ptr(weights, file)
             finally:
-                llama_cy_unlock_loras()
+                gate.end_change()
     finally:
         leave_native()
         fclose(file)
@@ -302,7 +298,7 @@ cdef int check_embedding(AdapterHandle handle, str name, dict metadata) except -
         file.flush()
         file.seek(0)
         # It can't fit; what llama.cpp says of it tells whether there is such a matrix.
-        free_adapter(init_from(handle, file.fileno()), handle.handle.offloaded)
+        free_adapter(init_from(handle, file.fileno()), handle.handle.offloaded, handle.handle.gate())
     if any("does not exist" in line for line in log.tail()):
         raise load_failure(
             "adapter", name,
@@ -347,6 +343,7 @@ def set_adapters(Context context not None, adapters):
             if adapter.handle.handle is not context.handle:
                 raise ValueError(f"{adapter!r} was loaded for another model than the context's: {adapter.model!r}")
             handles.append(adapter.handle)
+        context.reader.due = True
         # A device may still compute with the ones of before.
         with nogil:
             llama_synchronize(context.ptr)

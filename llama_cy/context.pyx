@@ -27,6 +27,7 @@ from llama cimport (
 )
 
 from llama_cy.abort cimport check_devices
+from llama_cy.adapter_gate cimport adapter_gate
 from llama_cy.context_handle cimport should_abort
 from llama_cy.context_params cimport ContextParams
 from llama_cy.handle cimport ModelHandle
@@ -127,14 +128,15 @@ cdef class Context(Outputs):
         share(settings, handle, metadata.get("general.architecture", ""), params, model.vocab.n_tokens)
         settings.fit(weights, metadata, handle.offloaded)
         cdef llama_context * ptr
+        cdef adapter_gate * gate = handle.gate()
         self.model = model
         self.arch = metadata.get("general.architecture", "")
         self.own_vocab = model.vocab
         settings.c.abort_callback = should_abort
-        settings.c.abort_callback_data = &self.cancelled
+        settings.c.abort_callback_data = <void *> self
         self.watch = settings.watch
         if self.watch is not None:
-            self.watch.join(&self.cancelled)
+            self.watch.join(&self.cancelled, &self.reader)
         check_devices(handle.computed_on_gpu)
         if settings.other is not None:
             settings.other.enter()
@@ -142,7 +144,12 @@ cdef class Context(Outputs):
         enter_native()
         try:
             with nogil:
-                ptr = llama_init_from_model(weights, settings.c)
+                # It goes through all adapters of the model, to know how large a graph can be.
+                gate.begin_read()
+                try:
+                    ptr = llama_init_from_model(weights, settings.c)
+                finally:
+                    gate.end_read()
         finally:
             leave_native()
             if settings.other is not None:

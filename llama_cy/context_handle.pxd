@@ -3,6 +3,7 @@ from libcpp cimport bool
 from llama cimport llama_context
 
 from llama_cy.abort_callback cimport AbortCallback
+from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
 from llama_cy.eval_callback cimport Watch
 from llama_cy.handle cimport ModelHandle
@@ -16,7 +17,7 @@ cdef extern from "kernels/ahead.h" namespace "llama_cy" nogil:
         bool beyond()
 
 
-cdef bool should_abort(void * cancelled) noexcept nogil
+cdef bool should_abort(void * context) noexcept nogil
 
 
 cdef class Attachment:
@@ -42,6 +43,8 @@ cdef class ContextHandle:
     # Counts what changed the memory, so that a loop notices when another use came between.
     cdef uint64_t epoch
     cdef atomic_bool cancelled
+    # Keeps a computation from reading the model's adapters while they change.
+    cdef adapter_reader reader
     cdef Watch watch
     cdef AbortCallback abort
     # The pairs of adapter and scale, and the handles that C computes with.

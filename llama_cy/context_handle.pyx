@@ -17,9 +17,8 @@ from llama cimport (
 
 from llama_cy.abort cimport GUARD_GRAPH, device_lost, guard, unguard
 from llama_cy.abort_callback cimport AbortCallback, on_abort
-from llama_cy.atomic cimport atomic_bool
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport CONTEXT, born, check_exit, close_at_exit, died, generation
+from llama_cy.lifetime cimport CONTEXT, begin_free, born, check_exit, close_at_exit, died, end_free, generation
 from llama_cy.threadpool cimport Threadpool
 
 import time
@@ -32,8 +31,9 @@ from .threadpool import MAX_THREADS
 import_llama_cy()
 
 
-cdef bool should_abort(void * cancelled) noexcept nogil:
-    return (<atomic_bool *> cancelled).load()
+cdef bool should_abort(void * context) noexcept nogil:
+    (<ContextHandle> context).reader.has_read()
+    return (<ContextHandle> context).cancelled.load()
 
 
 cdef class Attachment:
@@ -55,6 +55,7 @@ cdef class ContextHandle:
         self.ptr = ptr
         self.handle = handle
         self.generation = generation()
+        self.reader.gate = handle.gate()
         born(CONTEXT, ptr)
         close_at_exit(self, 0)
         return 0
@@ -152,9 +153,11 @@ cdef class ContextHandle:
             died(CONTEXT, ptr)
             # In a forked child it waits for threads that there are not; the system takes the memory back.
             if self.generation == generation():
+                begin_free()
                 with nogil:
                     if not device_lost(self.handle.offloaded):
                         llama_free(ptr)
+                end_free()
         attached, self.attached = self.attached, None
         if attached:
             for one in attached.values():
@@ -353,9 +356,9 @@ cdef class ContextHandle:
             with nogil:
                 llama_synchronize(self.ptr)
             if callback is None:
-                llama_set_abort_callback(self.ptr, should_abort, &self.cancelled)
+                llama_set_abort_callback(self.ptr, should_abort, <void *> self)
             else:
-                callback.cancelled = &self.cancelled
+                callback.cancelled, callback.reader = &self.cancelled, &self.reader
                 llama_set_abort_callback(self.ptr, on_abort, <void *> callback)
             self.abort = callback
         finally:

@@ -1,6 +1,7 @@
 from libcpp cimport bool
 from ggml cimport ggml_tensor
 
+from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
 
 
@@ -12,10 +13,11 @@ cdef object described(const ggml_tensor * tensor, object data)
 cdef class Watch:
     # The context's own, so that the computation ends where cancel() would end it.
     cdef atomic_bool * cancelled
+    cdef adapter_reader * reader
     cdef bint stopped
     cdef object error
 
-    cdef int join(self, atomic_bool * cancelled) except -1
+    cdef int join(self, atomic_bool * cancelled, adapter_reader * reader) except -1
     cdef bint wants(self, const ggml_tensor * tensor) except -1
     cdef bint take(self, const ggml_tensor * tensor) except -1
     cdef bool see(self, const ggml_tensor * tensor, bool ask) noexcept with gil

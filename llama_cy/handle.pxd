@@ -1,5 +1,7 @@
 from llama cimport llama_model
 
+from llama_cy.adapter_gate cimport adapter_gate
+
 
 cdef class ModelHandle:
     cdef llama_model * ptr
@@ -18,6 +20,7 @@ cdef class ModelHandle:
     cdef object __weakref__
 
     cdef llama_model * alive(self) except NULL
+    cdef adapter_gate * gate(self) noexcept nogil
     cdef void release(self) noexcept
 
     @staticmethod

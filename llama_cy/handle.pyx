@@ -4,11 +4,25 @@ cimport cython
 from llama cimport import_llama_cy, llama_model, llama_model_free, llama_supports_gpu_offload
 
 from llama_cy.abort cimport device_lost
+from llama_cy.adapter_gate cimport adapter_gate, adapter_gates
 from llama_cy.lifetime cimport MODEL, born, check_exit, close_at_exit, died, generation, unused, use_gpu, used
 
 from .errors import ClosedError
 
 import_llama_cy()
+
+cdef extern from *:
+    """
+    #include "kernels/adapter_gate.h"
+    #include "kernels/system.h"
+    static llama_cy::adapter_gates llama_cy_gates;
+    static void llama_cy_renew_gates() { llama_cy_gates.renew(); }
+    static void llama_cy_watch_gates() { llama_cy::watch_forks(llama_cy_renew_gates); }
+    """
+    adapter_gates llama_cy_gates
+    void llama_cy_watch_gates() noexcept
+
+llama_cy_watch_gates()
 
 
 # A collected cycle must not take `owner` away while contexts still compute with its weights.
@@ -51,6 +65,10 @@ cdef class ModelHandle:
             check_exit()
             raise ClosedError("the model is closed")
         return self.ptr
+
+    cdef adapter_gate * gate(self) noexcept nogil:
+        """What keeps those who change the model's adapters from those who read which ones there are."""
+        return llama_cy_gates.of(self.ptr)
 
     cdef void release(self) noexcept:
         cdef llama_model * ptr = self.ptr

@@ -161,6 +161,17 @@ cdef void leave_native() noexcept:
     working -= 1
 
 
+cdef void begin_free() noexcept:
+    """Keep the weights alive through an exit, for a thread that frees what refers to them."""
+    global working
+    working += 1
+
+
+cdef void end_free() noexcept:
+    global working
+    working -= 1
+
+
 def _forget_threads():
     # Those that were working stayed behind.
     global working

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.child import check_output
+from support.lora import random_lora, write_lora
 
 pytestmark = [
     # A child inherits no GPU, but what is on the CPU; devices/test_exit.py tests how it is told.
@@ -149,6 +150,38 @@ if __name__ == "__main__":
 
 def test_forked_workers_share_the_weights(tiny_path: Path) -> None:
     assert check_output(SETUP + WORKERS, tiny_path) == "fine\n"
+
+
+LOADS = """
+# A child may be made while another thread loads an adapter, or waits to.
+stopping = threading.Event()
+
+def load():
+    while not stopping.is_set():
+        model.load_adapter(sys.argv[2]).close()
+
+def work():
+    with model.context(n_ctx=64, n_threads=1) as own, model.load_adapter(sys.argv[2]) as adapter:
+        own.set_adapters({adapter: 1.0})
+        greedy(own)
+
+loading = [threading.Thread(target=load) for _ in range(3)]
+for thread in loading:
+    thread.start()
+try:
+    for _ in range(40):
+        in_child(work)
+finally:
+    stopping.set()
+    for thread in loading:
+        thread.join()
+print("fine")
+"""
+
+
+def test_a_child_loads_adapters_while_its_parent_does(tiny_path: Path, tmp_path: Path) -> None:
+    adapter = write_lora(tmp_path / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
+    assert check_output(SETUP + LOADS, tiny_path, adapter) == "fine\n"
 
 
 SUBINTERPRETER = """

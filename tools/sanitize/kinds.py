@@ -76,7 +76,10 @@ KINDS = {
         variable="TSAN_OPTIONS",
         options={"TSAN_OPTIONS": "halt_on_error=0:history_size=4:second_deadlock_stack=1:die_after_fork=0"},
         tests=(
-            *(f"tests/lifecycle/test_{name}.py" for name in ("interrupt", "moments", "threads", "threads_random")),
+            *(
+                f"tests/lifecycle/test_{name}.py"
+                for name in ("adapters_in_threads", "interrupt", "moments", "threads", "threads_random")
+            ),
             *unit("abort_callback", "async", "context_pool", "log", "loop", "loop_misuse", "progress", "run_ahead"),
             *unit("sample_rows", "sampler_custom", "threadpool", "eval_callback", "stream", "training"),
             "tests/properties/test_run_ahead.py",

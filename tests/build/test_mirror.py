@@ -17,7 +17,10 @@ from tools.mirror.selection import HEADERS, SKIPPED
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "vendor" / "llama.cpp"
 PIN = ROOT / "vendor" / "llama.cpp.txt"
-GENERATED = [*(f"include/{name}.pxd" for name in HEADERS.values()), "include/llama_cy_api.h", "llama_cy/enums.py"]
+GENERATED = [
+    *(f"include/{name}.pxd" for name in (*HEADERS.values(), "llama_h")), "include/llama_cy_api.h", "llama_cy/llama.pxd",
+    "llama_cy/enums.py",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)

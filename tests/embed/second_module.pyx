@@ -1,6 +1,7 @@
 # distutils: language = c++
 """A downstream module: nothing linked, llama.cpp reached through the table."""
 
+cimport llama_cy.llama
 from llama cimport (
     import_llama_cy,
     llama_model,
@@ -12,8 +13,26 @@ from llama cimport (
     llama_token_to_piece,
     llama_vocab_n_tokens,
 )
+from llama_cy.llama cimport llama_model as the_same_model
+from llama_cy.llama cimport llama_vocab_type
+
+from llama_cy cimport Context
 
 import_llama_cy()
+
+
+def vocab_type(path):
+    """Use the mirror under the package's name, with what came from it under the short one."""
+    cdef llama_cy.llama.llama_model_params params = llama_model_default_params()
+    params.vocab_only = True
+    data = path.encode()
+    cdef the_same_model * model = llama_model_load_from_file(data, params)
+    if model is NULL:
+        raise ValueError(path)
+    try:
+        return <int> llama_vocab_type(llama_cy.llama.llama_model_get_vocab(model))
+    finally:
+        llama_model_free(model)
 
 
 def n_tokens(path):
@@ -28,6 +47,11 @@ def n_tokens(path):
         return llama_vocab_n_tokens(llama_model_get_vocab(model))
     finally:
         llama_model_free(model)
+
+
+def is_open(Context context):
+    """Take one of our classes."""
+    return not context.closed
 
 
 def piece(path, token):

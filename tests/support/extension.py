@@ -23,16 +23,16 @@ extension = Extension(name, [f"{name}.pyx"], include_dirs=[llama_cy.get_include(
                       extra_compile_args=["-std=c++17", sys.argv[2]])
 setup(name=name, script_args=["-q", "build_ext", "--inplace"],
       ext_modules=cythonize([extension], include_path=[llama_cy.get_include(), str(package.parent)],
-                            language_level=3, quiet=True))
+                            language_level=sys.argv[3], quiet=True))
 """
 
 
-def build_extension(source: Path, folder: Path, optimization: str = "-O0") -> Path:
+def build_extension(source: Path, folder: Path, optimization: str = "-O0", level: int = 3) -> Path:
     """Compile a ``.pyx`` file in a folder of its own and return the path of the module."""
     (folder / source.name).write_text(source.read_text())
     (folder / "build.py").write_text(BUILD)
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "build.py", source.stem, optimization],
+        [sys.executable, "-W", "ignore", "build.py", source.stem, optimization, str(level)],
         cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"CFLAGS": "-Wno-unused-function"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

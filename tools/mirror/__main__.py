@@ -26,6 +26,9 @@ def generate(source: Path, pin: Path, before: str = "") -> dict[str, str]:
     headers = read_headers(source)
     mirror = Mirror(headers)
     files = {f"include/{header.name}.pxd": mirror.write(header, banner) for header in headers}
+    # In between llama_cy.llama and llama: of two files of one name, a module of Python 2's rules finds the nearer one.
+    files["include/llama_h.pxd"] = f"# {banner}\nfrom llama cimport *\n"
+    files["llama_cy/llama.pxd"] = f"# {banner}\nfrom llama_h cimport *\n"
     files["include/llama_cy_api.h"] = api_header.write(headers, commit, banner, before)
     files["llama_cy/enums.py"] = enums.write(headers, banner)
     return files

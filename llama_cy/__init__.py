@@ -105,7 +105,7 @@ from .library import (
     supports_mmap,
     supports_rpc,
 )
-from .lifetime import live_objects
+from .lifetime import live_objects, start_backends
 from .llama_cpp_engine import LlamaCppEngine
 from .loop import TokenLoop
 from .memory import Memory
@@ -284,6 +284,7 @@ class Version(NamedTuple):
 
 def version() -> Version:
     """Return the versions of this package and of llama.cpp. Wraps ``llama_print_system_info`` and ``llama_version``."""
+    start_backends()
     return Version(
         __version__, _llama.llama_cpp_commit(), _llama.build_options(), _llama.system_info(), llama_cpp_version()
     )  # fmt: skip

@@ -21,7 +21,6 @@ cdef extern from *:
     const char * LLAMA_CY_BUILD_OPTIONS
     int LLAMA_CY_ABI
 
-    void llama_backend_init() except + nogil
     const char * llama_print_system_info() except + nogil
 
     cppclass log_line "llama_cy::log_line":
@@ -93,8 +92,6 @@ def build_options():
 
 def system_info():
     """Return the CPU and device features in use. Wraps ``llama_print_system_info``."""
-    with nogil:
-        llama_backend_init()
     return llama_print_system_info().decode()
 
 

@@ -15,7 +15,9 @@ from ggml_backend cimport (
     ggml_backend_reg_name,
     ggml_backend_reg_t,
 )
-from llama cimport import_llama_cy, llama_backend_init
+from llama cimport import_llama_cy
+
+from llama_cy.lifetime cimport start_backends
 
 from typing import NamedTuple
 
@@ -79,8 +81,7 @@ def devices():
     cdef ggml_backend_reg_t reg
     cdef size_t i, free, total
     found = []
-    with nogil:
-        llama_backend_init()
+    start_backends()
     for i in range(ggml_backend_dev_count()):
         device = ggml_backend_dev_get(i)
         reg = ggml_backend_dev_backend_reg(device)

@@ -4,7 +4,6 @@ from ggml_cpu cimport GGML_NUMA_STRATEGY_DISABLED, ggml_numa_strategy
 from libcpp.vector cimport vector
 from llama cimport (
     import_llama_cy,
-    llama_backend_init,
     llama_flash_attn_type,
     llama_flash_attn_type_name,
     llama_ftype,
@@ -24,6 +23,8 @@ from llama cimport (
     llama_supports_rpc,
     llama_version,
 )
+
+from llama_cy.lifetime cimport start_backends
 
 import os
 
@@ -124,8 +125,7 @@ def supports_mlock():
 
 def supports_gpu_offload():
     """Whether there is a GPU to compute on. Wraps ``llama_supports_gpu_offload``."""
-    with nogil:
-        llama_backend_init()
+    start_backends()
     return llama_supports_gpu_offload()
 
 

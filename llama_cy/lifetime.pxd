@@ -18,5 +18,6 @@ cdef void use_gpu() noexcept nogil
 cdef int generation() noexcept nogil
 cdef int enter_native() except -1
 cdef void leave_native() noexcept
+cpdef int start_backends() except -1
 cdef void begin_free() noexcept
 cdef void end_free() noexcept

@@ -7,8 +7,11 @@ import weakref
 
 from libc.stdint cimport int64_t
 from libcpp cimport bool
+from llama cimport import_llama_cy, llama_backend_init
 
 from llama_cy.abort cimport GUARD_CALL, guard, unguard
+
+import_llama_cy()
 
 cdef extern from *:
     """
@@ -170,6 +173,17 @@ cdef void begin_free() noexcept:
 cdef void end_free() noexcept:
     global working
     working -= 1
+
+
+cpdef int start_backends() except -1:
+    """Find the backends of the build; the first time that starts the drivers of GPUs. Wraps ``llama_backend_init``."""
+    enter_native()
+    try:
+        with nogil:
+            llama_backend_init()
+    finally:
+        leave_native()
+    return 0
 
 
 def _forget_threads():

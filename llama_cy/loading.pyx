@@ -17,7 +17,6 @@ from llama cimport (
     LLAMA_LOAD_MODE_NONE,
     LLAMA_SPLIT_MODE_TENSOR,
     import_llama_cy,
-    llama_backend_init,
     llama_lazy_mode,
     llama_load_mode,
     llama_max_devices,
@@ -37,7 +36,7 @@ from llama cimport (
 from llama_cy.abort cimport check_devices
 from llama_cy.file_pointer cimport file_pointer
 from llama_cy.handle cimport ModelHandle
-from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native
+from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native, start_backends
 
 import errno
 import os
@@ -280,8 +279,7 @@ cdef class LoadParams:
 
     cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
-        with nogil:
-            llama_backend_init()
+        start_backends()
         check_devices(self.c.n_gpu_layers != 0)
         state.callback = callback
         self.c.progress_callback = on_progress

@@ -13,6 +13,7 @@ cdef extern from *:
     #include "kernels/log_queue.h"
     #include "kernels/out_of_memory.h"
     #include "kernels/owners.h"
+    #include "kernels/terminate.h"
     """
     struct llama_cy_table:
         pass
@@ -42,6 +43,8 @@ cdef extern from *:
         pass
     owners own_owners "llama_cy::own_owners"
     bool (*can_unwind "llama_cy::can_unwind")() noexcept nogil
+    ctypedef void (*words_function "llama_cy::words_function")(const char * message) noexcept
+    void install_terminate "llama_cy::install_terminate" (words_function words) nogil
 
 
 cdef extern from *:
@@ -107,3 +110,4 @@ _accounting = PyCapsule_New(<void *> &own_accounting, "llama_cy._llama._accounti
 _owners = PyCapsule_New(<void *> &own_owners, "llama_cy._llama._owners", NULL)
 _read_log = PyCapsule_New(<void *> &read_log, "llama_cy._llama._read_log", NULL)
 _can_unwind = PyCapsule_New(<void *> &can_unwind, "llama_cy._llama._can_unwind", NULL)
+_install_terminate = PyCapsule_New(<void *> install_terminate, "llama_cy._llama._install_terminate", NULL)

@@ -30,11 +30,16 @@ cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
     ctypedef void (*dump_function)() noexcept
     dump_function dump_tracebacks
     void on_abort(const char * message) noexcept
-    void install_terminate()
+    void last_words(const char * message) noexcept
     bint has_gpu_failed()
     bool can_unwind() noexcept
 
+cdef extern from "kernels/terminate.h" namespace "llama_cy" nogil:
+    ctypedef void (*words_function)(const char * message) noexcept
+    void install_terminate(words_function words)
+
 ctypedef bool (*unwind_function)() noexcept nogil
+ctypedef void (*install_function)(words_function words) noexcept nogil
 
 
 cdef void guard(int scope) noexcept nogil:
@@ -85,7 +90,8 @@ cdef void dump() noexcept with gil:
 
 
 dump_tracebacks = dump
-install_terminate()
+install_terminate(last_words)
+(<install_function> PyCapsule_Import("llama_cy._llama._install_terminate", 0))(last_words)
 ggml_set_abort_callback(on_abort)
 # The engine room asks it where an allocation of llama.cpp fails.
 (<unwind_function *> PyCapsule_Import("llama_cy._llama._can_unwind", 0))[0] = can_unwind

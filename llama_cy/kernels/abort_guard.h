@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -104,28 +103,6 @@ inline void on_abort(const char * message) {
         throw std::runtime_error(message);
     }
     last_words(message);
-}
-
-// An exception that nobody catches, as on a thread of ggml's. ggml's own handler would start a debugger.
-[[noreturn]] inline void on_terminate() {
-    const char * message = "std::terminate was called";
-    static char text[512];
-    if (std::exception_ptr current = std::current_exception()) {
-        try {
-            std::rethrow_exception(current);
-        } catch (const std::exception & error) {
-            std::strncpy(text, error.what(), sizeof(text) - 1);
-            message = text;
-        } catch (...) {
-            message = "an exception that nobody catches";
-        }
-    }
-    last_words(message);
-    std::abort();
-}
-
-inline void install_terminate() {
-    std::set_terminate(on_terminate);
 }
 
 }  // namespace llama_cy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_a_guard_is_of_one_thread(built: Path) -> None:
 
 
 def test_last_words_of_an_exception_on_a_thread(built: Path) -> None:
+    if sys.platform == "linux" and b"libstdc++.so" not in built.read_bytes():
+        pytest.skip("this compiler links the C++ runtime into each extension, and one of others answers for itself")
     die(built, "asserting.throw_on_a_thread()", "thrown on a thread")
 
 

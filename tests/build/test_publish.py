@@ -107,6 +107,27 @@ def test_each_variant_tells_the_same_story(site: Path, tmp_path: Path) -> None:
     assert stories[""] == stories[able[0]]
 
 
+# The last NumPy that runs on the first of them. Its OpenBLAS takes an emulated CPU for a better one, unless told.
+OLD_NUMPY = "numpy==1.26.4"
+OLDER = {"core2duo": ("Prescott", "baseline"), "Nehalem": ("Nehalem", "x86_64_v2"), "Haswell": ("Haswell", "x86_64_v3")}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.version_info >= (3, 13), reason="has no such NumPy")
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="nothing emulates older CPUs (apt install qemu-user)")
+def test_each_cpu_gets_the_variant_that_suits_it(site: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "numpy", OLD_NUMPY)
+    python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    stories = set()
+    for cpu, (blas, variant) in OLDER.items():
+        settings = {"PYTHONPATH": f"{tmp_path / 'numpy'}{os.pathsep}{site}", "OPENBLAS_CORETYPE": blas}
+        told = run("qemu-x86_64", "-cpu", cpu, python, "-c", PROGRAM, site, cwd=tmp_path, environ=settings)
+        loaded, _, story = told.partition("\n")
+        assert Path(loaded).parent.name == {"baseline": "llama_cy"}.get(variant, variant)
+        # They round differently, and may part later.
+        stories.add(story[:40])
+    assert len(stories) == 1
+
+
 def test_the_source_distribution_is_in_order(sdist: Path) -> None:
     assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", sdist)
     with tarfile.open(sdist) as archive:

@@ -41,13 +41,15 @@ def loop(given: argparse.Namespace, consume: Callable[[llama_cy.Context, Any, in
     context = context_of(given, model_of(given))
     chain = chain_of(given)
     prompt = prompt_tokens(context.n_vocab, given.prompt)
-    if given.backend:
-        context.set_sampler(0, chain)
 
     def run() -> tuple[float, int, int]:
         context.memory.clear()
-        if not given.backend:
-            chain.reset()
+        if given.backend:
+            # A chain is the context's while it samples there.
+            context.set_sampler(0, None)
+        chain.reset()
+        if given.backend:
+            context.set_sampler(0, chain)
         context.decode(prompt)
         # As the C loop does: a GPU may still be computing.
         context.synchronize()

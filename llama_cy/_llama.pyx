@@ -13,6 +13,7 @@ cdef extern from *:
     #include "kernels/log_queue.h"
     #include "kernels/out_of_memory.h"
     #include "kernels/owners.h"
+    #include "kernels/system.h"
     #include "kernels/terminate.h"
     """
     struct llama_cy_table:
@@ -52,6 +53,29 @@ cdef extern from *:
     static void install_log_queue() {
         llama_log_set(llama_cy::log_queue::callback, &llama_cy::the_log_queue());
     }
+    #ifndef _WIN32
+    // ggml's lock around what it does once, for which its public headers have no function.
+    extern "C" void ggml_critical_section_start(void);
+    extern "C" void ggml_critical_section_end(void);
+    // A child has none of the threads that could give these back. ggml may log while it holds its own, so that comes first.
+    static void before_fork() {
+        ggml_critical_section_start();
+        llama_cy::the_log_queue().hold();
+    #ifdef LLAMA_CY_DEBUG
+        llama_cy::owners_mutex.lock();
+    #endif
+    }
+    static void after_fork() {
+    #ifdef LLAMA_CY_DEBUG
+        llama_cy::owners_mutex.unlock();
+    #endif
+        llama_cy::the_log_queue().let_go();
+        ggml_critical_section_end();
+    }
+    static void watch_forks() { llama_cy::watch_forks(before_fork, after_fork, after_fork); }
+    #else
+    static void watch_forks() {}
+    #endif
     // The backends of an installed llama.cpp may be files of their own. Those of ours are there when they are asked for, not
     // before: the driver of a GPU takes its time, starts threads, and is of no use to the forks of a process that has it.
     static void find_backends() {
@@ -61,6 +85,7 @@ cdef extern from *:
     }
     """
     void install_log_queue() nogil
+    void watch_forks()
     void find_backends() except + nogil
 
 
@@ -100,6 +125,7 @@ def system_info():
 
 # The log goes to the queue before anything can write to stderr.
 install_log_queue()
+watch_forks()
 with nogil:
     find_backends()
 

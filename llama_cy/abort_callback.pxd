@@ -1,8 +1,8 @@
 from libc.stdint cimport int64_t
 from libcpp cimport bool
 
-from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
+from llama_cy.computation cimport computation
 
 
 cdef bool on_abort(void * callback) noexcept nogil
@@ -11,7 +11,7 @@ cdef bool on_abort(void * callback) noexcept nogil
 cdef class AbortCallback:
     # The context's own flag, which this one sets too.
     cdef atomic_bool * cancelled
-    cdef adapter_reader * reader
+    cdef computation * computing
     cdef object function
     cdef int64_t interval_us
     cdef int64_t due_us

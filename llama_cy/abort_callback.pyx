@@ -13,14 +13,16 @@ import_llama_cy()
 
 
 cdef bool on_abort(void * callback) noexcept nogil:
-    (<AbortCallback> callback).reader.has_read()
+    (<AbortCallback> callback).computing.has_read()
     # ggml asks between any two operations; most of the time the answer is one read.
     if (<AbortCallback> callback).cancelled.load() or exiting():
         return True
     # The clock may have begun a moment ago, with the machine.
     if llama_time_us() < (<AbortCallback> callback).due_us:
         return False
-    return (<AbortCallback> callback).ask()
+    cdef bool ends = (<AbortCallback> callback).ask()
+    (<AbortCallback> callback).computing.check_fork()
+    return ends
 
 
 @cython.final

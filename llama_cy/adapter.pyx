@@ -343,7 +343,7 @@ def set_adapters(Context context not None, adapters):
             if adapter.handle.handle is not context.handle:
                 raise ValueError(f"{adapter!r} was loaded for another model than the context's: {adapter.model!r}")
             handles.append(adapter.handle)
-        context.reader.due = True
+        context.computing.due = True
         # A device may still compute with the ones of before.
         with nogil:
             llama_synchronize(context.ptr)

@@ -1,5 +1,3 @@
-from libcpp cimport bool
-
 cdef extern from "kernels/adapter_gate.h" namespace "llama_cy" nogil:
     cdef cppclass adapter_gate:
         void begin_read()
@@ -9,11 +7,3 @@ cdef extern from "kernels/adapter_gate.h" namespace "llama_cy" nogil:
 
     cdef cppclass adapter_gates:
         adapter_gate * of(const void * model)
-        void renew()
-
-    cdef cppclass adapter_reader:
-        adapter_gate * gate
-        bool due
-        void begin()
-        void has_read()
-        void end(bool computed)

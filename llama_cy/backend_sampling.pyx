@@ -117,7 +117,7 @@ def set_sampler(Context context not None, seq_id, SamplerChain chain):
         attachment = ChainAttachment.__new__(ChainAttachment)
         attachment.chain = chain
         log.begin()
-        context.reader.due = True
+        context.computing.due = True
         try:
             with nogil:
                 on_backend = llama_set_sampler(context.ptr, seq, chain.ptr)
@@ -141,7 +141,7 @@ cdef int detach(Context context, int seq) except -1:
     if attachment is not None:
         if sampled:
             context.n_rows = 0
-        context.reader.due = True
+        context.computing.due = True
         with nogil:
             llama_set_sampler(context.ptr, seq, NULL)
         (<Attachment> attachment).end()

@@ -136,7 +136,7 @@ cdef class Context(Outputs):
         settings.c.abort_callback_data = <void *> self
         self.watch = settings.watch
         if self.watch is not None:
-            self.watch.join(&self.cancelled, &self.reader)
+            self.watch.join(&self.cancelled, &self.computing)
         check_devices(handle.computed_on_gpu)
         if settings.other is not None:
             settings.other.enter()

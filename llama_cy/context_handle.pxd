@@ -3,8 +3,8 @@ from libcpp cimport bool
 from llama cimport llama_context
 
 from llama_cy.abort_callback cimport AbortCallback
-from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
+from llama_cy.computation cimport computation
 from llama_cy.eval_callback cimport Watch
 from llama_cy.handle cimport ModelHandle
 from llama_cy.threadpool cimport Threadpool
@@ -44,7 +44,7 @@ cdef class ContextHandle:
     cdef uint64_t epoch
     cdef atomic_bool cancelled
     # Keeps a computation from reading the model's adapters while they change.
-    cdef adapter_reader reader
+    cdef computation computing
     cdef Watch watch
     cdef AbortCallback abort
     # The pairs of adapter and scale, and the handles that C computes with.
@@ -74,6 +74,7 @@ cdef class ContextHandle:
     cdef int settle(self) except -1
     cdef void halt(self) noexcept
     cdef bint forked(self) noexcept
+    cdef int check_fork(self) except -1
     cdef void leave(self) noexcept
     cdef int retire(self) except -1
     cdef int join(self, ContextHandle other) except -1

@@ -32,7 +32,7 @@ import_llama_cy()
 
 
 cdef bool should_abort(void * context) noexcept nogil:
-    (<ContextHandle> context).reader.has_read()
+    (<ContextHandle> context).computing.has_read()
     return (<ContextHandle> context).cancelled.load()
 
 
@@ -55,7 +55,7 @@ cdef class ContextHandle:
         self.ptr = ptr
         self.handle = handle
         self.generation = generation()
-        self.reader.gate = handle.gate()
+        self.computing.join(handle.gate())
         born(CONTEXT, ptr)
         close_at_exit(self, 0)
         return 0
@@ -111,12 +111,16 @@ cdef class ContextHandle:
         """Whether this is a child of the process that made it, whose threads are not here."""
         return self.generation != generation()
 
+    cdef int check_fork(self) except -1:
+        if self.forked():
+            raise ContextError(
+                "the context was made before this process was forked, and its threads stayed in the other one; make one here")
+        return 0
+
     cdef int enter_unsettled(self) except -1:
         check_exit()
         self.alive()
-        if self.generation != generation():
-            raise ContextError(
-                "the context was made before this process was forked, and its threads stayed in the other one; make one here")
+        self.check_fork()
         if self.busy:
             raise ContextBusyError("the context is in use by another thread")
         if self.broken:
@@ -358,7 +362,7 @@ cdef class ContextHandle:
             if callback is None:
                 llama_set_abort_callback(self.ptr, should_abort, <void *> self)
             else:
-                callback.cancelled, callback.reader = &self.cancelled, &self.reader
+                callback.cancelled, callback.computing = &self.cancelled, &self.computing
                 llama_set_abort_callback(self.ptr, on_abort, <void *> callback)
             self.abort = callback
         finally:

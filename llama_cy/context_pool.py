@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import threading
 import weakref
 from collections import deque
@@ -61,6 +62,8 @@ class ContextPool:
         self._params = {"n_threads": max(1, default_n_threads() // self.size)} | params
         self._lock = threading.RLock()
         self._owner: int | None = None
+        self._maker = os.getpid()
+        self._forked = False
         # What is wrong with the parameters shows here and not at the first user.
         self._idle = [model.context(**self._params)]
         # Contexts that there are, or that are being made.
@@ -73,6 +76,11 @@ class ContextPool:
     @contextmanager
     def _state(self) -> Iterator[None]:
         """Change what the pool knows, then serve those who wait."""
+        if self._maker != os.getpid():
+            # Whoever held the lock, or waits, is not in this forked child.
+            self._maker, self._lock, self._owner = os.getpid(), threading.RLock(), None
+            self._waiting.clear()
+            self._forked = True
         with self._lock:
             self._owner = threading.get_ident()
             try:
@@ -117,6 +125,8 @@ class ContextPool:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the pool is closed")
+        if self._forked:
+            raise ContextError("the pool was made before this process was forked; make one here")
 
     def _give(self, context: Context | None) -> Context:
         """Note who has the context; it is made first where there is none."""

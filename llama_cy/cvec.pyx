@@ -154,7 +154,7 @@ def set_control_vectors(Context context not None, vectors, il_start, il_end):
         data, size = &total[0, 0], total.size
     context.enter()
     try:
-        context.reader.due = True
+        context.computing.due = True
         # A device may still compute with the one of before.
         with nogil:
             llama_synchronize(context.ptr)

@@ -3,19 +3,19 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport llama_batch, llama_batch_ext, llama_context, llama_context_params, llama_memory_t, llama_pos, llama_process_type, llama_token
 
-from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.batch cimport Batch
 from llama_cy.batch_ext cimport BatchExt
+from llama_cy.computation cimport computation
 from llama_cy.context_handle cimport ContextHandle
 
 cdef extern from "kernels/compute.h" namespace "llama_cy" nogil:
     int THROWN
     int decode_caught "llama_cy::decode" (
-        llama_context * context, llama_batch batch, adapter_reader & reader, string & thrown) noexcept
+        llama_context * context, llama_batch batch, computation & computing, string & thrown) noexcept
     int encode_caught "llama_cy::encode" (
-        llama_context * context, llama_batch batch, adapter_reader & reader, string & thrown) noexcept
+        llama_context * context, llama_batch batch, computation & computing, string & thrown) noexcept
     int process_caught "llama_cy::process" (
-        llama_context * context, llama_process_type type, llama_batch_ext * batch, adapter_reader & reader, string & thrown
+        llama_context * context, llama_process_type type, llama_batch_ext * batch, computation & computing, string & thrown
     ) noexcept
     void mark(llama_context * context, vector[llama_pos] & ends)
     void take_back(llama_context * context, const vector[llama_pos] & ends)

@@ -59,6 +59,7 @@ cdef class Decoder(ContextHandle):
         """Raise the exception for a return code of ``llama_decode`` or ``llama_encode``."""
         lines = log.tail()
         check_exit()
+        self.check_fork()
         if code == THROWN:
             self.broken = True
             raise DecodeError(f"{what} failed: {(<bytes> self.thrown).decode('utf-8', 'replace')}", log=lines)
@@ -131,7 +132,7 @@ cdef class Decoder(ContextHandle):
                 batch.logits = NULL
             with nogil:
                 self.before()
-                code = decode_caught(self.ptr, batch, self.reader, self.thrown)
+                code = decode_caught(self.ptr, batch, self.computing, self.thrown)
             if code != 0 or self.stopped():
                 self.history_epoch = 0
                 self.check_outcome(code, f"decoding tokens {done} to {done + batch.n_tokens} of {n}")
@@ -189,9 +190,9 @@ cdef class Decoder(ContextHandle):
         with nogil:
             self.before()
             if encode:
-                code = encode_caught(self.ptr, batch, self.reader, self.thrown)
+                code = encode_caught(self.ptr, batch, self.computing, self.thrown)
             else:
-                code = decode_caught(self.ptr, batch, self.reader, self.thrown)
+                code = decode_caught(self.ptr, batch, self.computing, self.thrown)
         self.check_outcome(code, "encode" if encode else "decode")
         self.gave(n_rows, encode)
         if encode:
@@ -250,7 +251,7 @@ cdef class Decoder(ContextHandle):
         with nogil:
             self.before()
             code = process_caught(
-                self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr, self.reader,
+                self.ptr, LLAMA_PROCESS_TYPE_ENCODE if encode else LLAMA_PROCESS_TYPE_DECODE, batch.ptr, self.computing,
                 self.thrown)
         self.check_outcome(code, "process")
         self.gave(outputs, encode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,6 +101,7 @@ class Pool:
         self.context: Context = model.context(**(sizes | {"kv_unified": True, "embeddings": True} | params))
         self.batch = Batch(n_batch)
         self.lock = threading.Lock()
+        self.maker = os.getpid()
         self.compute = self.context.encode if model.has_encoder else self.context.decode
         try:
             self.context.memory.clear()
@@ -109,6 +111,7 @@ class Pool:
 
     def rows(self, sequences: list[list[int]]) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the pooled embedding of each sequence, or those of its tokens if there is no pooling."""
+        self.check_fork()
         with self.lock:
             first = 0
             while first < len(sequences):
@@ -135,8 +138,17 @@ class Pool:
             last += 1
         return last
 
+    def check_fork(self) -> None:
+        """Refuse to wait, in a forked child, for a thread that is not there."""
+        if self.maker != os.getpid():
+            raise ContextError("the context was made before this process was forked; make one here")
+
     def close(self) -> None:
         """Free the context and the batch; may be called again."""
+        if self.maker != os.getpid():
+            # In a forked child both may be in use forever; the batch goes with the last reference.
+            self.context.close()
+            return
         with self.lock:
             self.context.close()
             self.batch.close()

@@ -18,8 +18,8 @@ from ggml cimport (
 from ggml_backend cimport ggml_backend_buffer, ggml_backend_tensor_get
 from llama cimport import_llama_cy
 
-from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
+from llama_cy.computation cimport computation
 from llama_cy.lifetime cimport exiting
 
 from fnmatch import fnmatchcase
@@ -37,12 +37,14 @@ NO_DATA.flags.writeable = False
 
 
 cdef bool on_eval(ggml_tensor * tensor, bool ask, void * watch) noexcept nogil:
-    (<Watch> watch).reader.has_read()
+    (<Watch> watch).computing.has_read()
     # After a False the scheduler would go on with its next part and call the result good, so C never gets one here:
     # what was not asked for is computed in one go, and that ends early because the context is cancelled.
     if (<Watch> watch).stopped or exiting():
         return not ask
-    return (<Watch> watch).see(tensor, ask)
+    cdef bool answer = (<Watch> watch).see(tensor, ask)
+    (<Watch> watch).computing.check_fork()
+    return answer
 
 
 cdef str name_of(const ggml_tensor * tensor):
@@ -103,10 +105,10 @@ cdef object dequantized(const ggml_tensor * tensor, const unsigned char[::1] raw
 cdef class Watch:
     """Something that a context tells of each tensor it computes."""
 
-    cdef int join(self, atomic_bool * cancelled, adapter_reader * reader) except -1:
+    cdef int join(self, atomic_bool * cancelled, computation * computing) except -1:
         if self.cancelled is not NULL:
             raise ValueError("this watch belongs to another context")
-        self.cancelled, self.reader = cancelled, reader
+        self.cancelled, self.computing = cancelled, computing
         return 0
 
     cdef bint wants(self, const ggml_tensor * tensor) except -1:

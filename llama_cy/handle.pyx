@@ -16,8 +16,12 @@ cdef extern from *:
     #include "kernels/adapter_gate.h"
     #include "kernels/system.h"
     static llama_cy::adapter_gates llama_cy_gates;
+    static void llama_cy_hold_gates() { llama_cy_gates.hold(); }
+    static void llama_cy_let_gates_go() { llama_cy_gates.let_go(); }
     static void llama_cy_renew_gates() { llama_cy_gates.renew(); }
-    static void llama_cy_watch_gates() { llama_cy::watch_forks(llama_cy_renew_gates); }
+    static void llama_cy_watch_gates() {
+        llama_cy::watch_forks(llama_cy_hold_gates, llama_cy_let_gates_go, llama_cy_renew_gates);
+    }
     """
     adapter_gates llama_cy_gates
     void llama_cy_watch_gates() noexcept

@@ -55,7 +55,7 @@ cdef extern from *:
         }
     #endif
     }
-    static void llama_cy_watch_forks() { llama_cy::watch_forks(llama_cy_forked); }
+    static void llama_cy_watch_forks() { llama_cy::watch_forks(nullptr, nullptr, llama_cy_forked); }
     static int llama_cy_current_generation() { return llama_cy_generation; }
 
     static std::atomic<int64_t> llama_cy_live[8];

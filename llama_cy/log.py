@@ -7,6 +7,7 @@ creation, close and failure, and by :func:`flush`.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 
@@ -19,6 +20,16 @@ logger.addHandler(logging.NullHandler())
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _taking = threading.Lock()
 _recent: deque[tuple[int, int, str]] = deque(maxlen=256)
+
+
+def _renew_lock() -> None:
+    # Who held it in the parent is not there in a forked child.
+    global _taking  # noqa: PLW0603
+    _taking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def flush() -> None:

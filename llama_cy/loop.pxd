@@ -5,8 +5,8 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport llama_context, llama_cy_raise, llama_sampler, llama_token, llama_vocab
 
-from llama_cy.adapter_gate cimport adapter_reader
 from llama_cy.atomic cimport atomic_bool
+from llama_cy.computation cimport computation
 from llama_cy.context cimport Context
 from llama_cy.context_handle cimport decoding_ahead
 from llama_cy.sampler cimport Sampler
@@ -36,7 +36,7 @@ cdef extern from "kernels/take_turn.h" namespace "llama_cy" nogil:
 
     cdef cppclass turn_taker:
         llama_context * context
-        adapter_reader * reader
+        computation * computing
         const llama_vocab * vocab
         int32_t n_vocab
         vector[llama_token] stop_tokens

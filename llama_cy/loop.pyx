@@ -210,7 +210,7 @@ cdef class TokenLoop:
                 raise ValueError("row -1 was not sampled on the backend; decode something first")
             context.disown_loops()
         self.taker.context, self.taker.vocab = context.ptr, context.own_vocab.ptr
-        self.taker.n_vocab, self.taker.reader = context.n_vocab, &context.reader
+        self.taker.n_vocab, self.taker.computing = context.n_vocab, &context.computing
         self.taker.room = (context.n_ctx_seq if context.bounded else 2**31 - 1) - context.n_used()
         self.prompt_us = llama_time_us() - begin
         if self.taker.left == 0 and self.reason == RUNNING:

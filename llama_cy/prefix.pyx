@@ -142,7 +142,7 @@ cdef class PrefixKeeper(Decoder):
         with nogil:
             removed = llama_memory_seq_rm(self.mem, 0, first, -1)
             if removed and self.seen_token != LLAMA_TOKEN_NULL:
-                code = decode_caught(self.ptr, batch, self.reader, self.thrown)
+                code = decode_caught(self.ptr, batch, self.computing, self.thrown)
         if cancelled:
             self.cancelled.store(True)
         self.unsettled = False

@@ -19,7 +19,7 @@ from llama cimport (
     llama_model_tensor_override,
 )
 
-from llama_cy.lifetime cimport check_exit, enter_native, exiting, leave_native
+from llama_cy.lifetime cimport check_exit, enter_native, exiting, generation, leave_native
 from llama_cy.loading cimport fill_overrides
 
 import os
@@ -73,6 +73,7 @@ cdef class Lines:
     # Bytes of the tensors, to tell how far the work is.
     cdef list sizes
     cdef size_t begun
+    cdef int generation
 
     cdef bool see(self, const char * text) noexcept with gil:
         try:
@@ -82,6 +83,8 @@ cdef class Lines:
                 PyErr_CheckSignals()
                 if self.callback is not None and self.sizes:
                     self.callback(sum(self.sizes[:self.begun]) / max(1, sum(self.sizes)))
+                    if self.generation != generation():
+                        raise LlamaError("this process was forked meanwhile: the file is written in the other one")
                 self.begun += 1
                 self.types.append([match[1], None])
             else:
@@ -326,7 +329,7 @@ def quantize(
     c_params.c.dry_run = False
     with reporter(progress, f"Quantizing {os.path.basename(name)}") as callback, whole_file(target) as part:
         lines = Lines()
-        lines.types, lines.callback = [], callback
+        lines.types, lines.callback, lines.generation = [], callback, generation()
         lines.sizes = [tensor.nbytes_before for tensor in plan.tensors]
         c_params.run(source, os.fsencode(part), lines)
         written = sorted(part.parent.iterdir())

@@ -44,7 +44,7 @@ from llama cimport (
     llama_token,
 )
 
-from llama_cy.adapter_gate cimport adapter_reader
+from llama_cy.computation cimport computation
 from llama_cy.context cimport Context
 from llama_cy.context_handle cimport should_abort
 from llama_cy.decoder cimport decode_caught
@@ -112,7 +112,7 @@ cdef class Trainer:
     cdef bint sgd
     cdef ggml_opt_optimizer_params settings
     # The context's, while this is made.
-    cdef adapter_reader * reader
+    cdef computation * computing
 
     def __init__(self, Context context not None, param_filter=None, *, optimizer="adamw", learning_rate=1e-4, beta1=0.9,
                  beta2=0.999, eps=1e-8, weight_decay=0.0):
@@ -129,7 +129,7 @@ cdef class Trainer:
         self.settings.adamw.beta2 = real("beta2", beta2, 0.0, 1 - 2**-24)
         self.settings.adamw.eps = real("eps", eps, 0.0)
         self.settings.adamw.wd = self.settings.sgd.wd = real("weight_decay", weight_decay, 0.0, 1.0)
-        self.param_filter, self.chosen, self.reader = param_filter, [], &context.reader
+        self.param_filter, self.chosen, self.computing = param_filter, [], &context.computing
         context.enter()
         try:
             check_trainable(context)
@@ -139,15 +139,15 @@ cdef class Trainer:
             params.get_opt_pars = ggml_opt_get_constant_optimizer_params_address
             params.get_opt_pars_ud = &self.settings
             params.optimizer_type = <ggml_opt_optimizer_type> <int> kind
-            context.trains = context.reader.due = True
+            context.trains = context.computing.due = True
             log.begin()
             try:
                 with nogil:
-                    context.reader.begin()
+                    context.computing.begin()
                     try:
                         llama_opt_init(context.ptr, context.handle.ptr, params)
                     finally:
-                        context.reader.end(True)
+                        context.computing.end(True)
             except RuntimeError as error:
                 context.broken = True
                 raise ContextError(f"llama.cpp can't train this model: {error}", log=log.tail()) from None
@@ -172,7 +172,7 @@ cdef class Trainer:
         context.epoch += 1
         with nogil:
             llama_memory_clear(context.mem, False)
-            code = decode_caught(context.ptr, batch, context.reader, context.thrown)
+            code = decode_caught(context.ptr, batch, context.computing, context.thrown)
             llama_memory_clear(context.mem, True)
         context.n_rows = 0
         if code != 0:
@@ -183,7 +183,7 @@ cdef class Trainer:
         """Say whether to train a weight; llama.cpp asks for each once."""
         cdef bint wanted = False
         # The graphs are reserved by now, and the filter is Python code.
-        self.reader.has_read()
+        self.computing.has_read()
         try:
             if self.error is None:
                 weight = described(tensor, NO_DATA)
@@ -297,6 +297,8 @@ cdef class Trainer:
             llama_set_abort_callback(context.ptr, NULL, NULL)
             context.cancelled.store(False)
             for i, (text, start, learns) in enumerate(jobs):
+                # What was called in between may have forked.
+                context.check_fork()
                 if llama_model_n_ctx_train(context.handle.ptr) != context.n_ctx:
                     raise ContextError("a context of another size has begun to train this model since")
                 self.compute(work, text, start, learns)

@@ -27,11 +27,16 @@ def whole_file(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Ite
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "no regular file", os.fspath(path))
     # A name may be as long as the file system allows, which leaves nothing to add.
+    maker = os.getpid()
     folder = Path(mkdtemp(prefix=f".{target.name[:64]}.", suffix=".part", dir=target.parent))
     try:
         yield folder / target.name
+        if os.getpid() != maker:
+            raise OSError(errno.ECHILD, "the process that writes it was forked meanwhile", os.fspath(path))
         # The first of several files is what is loaded, so it comes last.
         for part in sorted(folder.iterdir(), reverse=True):
             os.replace(part, target.with_name(part.name))
     finally:
-        rmtree(folder, ignore_errors=True)
+        # A child that was forked meanwhile leaves it to its parent.
+        if os.getpid() == maker:
+            rmtree(folder, ignore_errors=True)

@@ -1,7 +1,6 @@
 // Who goes through the adapters of a model, and who changes which ones there are: llama.cpp does both without a lock.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +13,11 @@ namespace llama_cy {
 // waiting forever. Nobody waits for anything else while holding it, the GIL included.
 class adapter_gate {
   public:
+    // How many forks lie between the process that imported the module and the one that this gate is for.
+    const int forks;
+
+    explicit adapter_gate(int forks) : forks(forks) {}
+
     void begin_read() {
         std::unique_lock<std::mutex> lock(mutex_);
         moved_.wait(lock, [this] { return !changing_ && n_waiting_ == 0; });
@@ -40,6 +44,15 @@ class adapter_gate {
         moved_.notify_all();
     }
 
+    // A fork in the middle of a change would leave the child with half of it.
+    void hold() {
+        std::unique_lock<std::mutex> lock(mutex_);
+        moved_.wait(lock, [this] { return !changing_; });
+        lock.release();
+    }
+
+    void let_go() { mutex_.unlock(); }
+
   private:
     std::mutex mutex_;
     std::condition_variable moved_;
@@ -51,57 +64,42 @@ class adapter_gate {
 // The gates of all models. Models whose addresses are alike share one; all handles of a borrowed model have the same.
 class adapter_gates {
   public:
-    adapter_gates() { renew(); }
+    adapter_gates() { fill(); }
 
     adapter_gate * of(const void * model) { return at(reinterpret_cast<std::uintptr_t>(model) / 64 % SIZE); }
 
-    // In a forked child nobody is left who could open them. Nothing is destroyed, here or at exit: threads may wait.
-    void renew() {
+    void hold() {
         for (std::size_t i = 0; i < SIZE; i++) {
-            new (at(i)) adapter_gate;
+            at(i)->hold();
         }
+    }
+
+    void let_go() {
+        for (std::size_t i = 0; i < SIZE; i++) {
+            at(i)->let_go();
+        }
+    }
+
+    // In a forked child nobody is left who could open them.
+    void renew() {
+        forks_++;
+        fill();
     }
 
   private:
     static constexpr std::size_t SIZE = 64;
 
+    // Nothing is destroyed, here or at exit: threads may wait.
+    void fill() {
+        for (std::size_t i = 0; i < SIZE; i++) {
+            new (at(i)) adapter_gate(forks_);
+        }
+    }
+
     adapter_gate * at(std::size_t i) { return reinterpret_cast<adapter_gate *>(memory_) + i; }
 
+    int forks_ = 0;
     alignas(adapter_gate) unsigned char memory_[SIZE * sizeof(adapter_gate)];
-};
-
-// A context's part. llama.cpp reads in the first computation after a change of the context's adapters, control vectors
-// or samplers, before any operation of it; all the others pass without a lock.
-class adapter_reader {
-  public:
-    adapter_gate * gate = nullptr;
-    // Whether the next computation reads.
-    bool due = false;
-
-    void begin() {
-        if (due) {
-            gate->begin_read();
-            reading_.store(true, std::memory_order_relaxed);
-        }
-    }
-
-    // At each operation: Python code may run now, which may load an adapter or let one go.
-    void has_read() {
-        if (reading_.load(std::memory_order_relaxed) && reading_.exchange(false)) {
-            due = false;
-            gate->end_read();
-        }
-    }
-
-    void end(bool computed) {
-        // A batch that was refused may have been so before.
-        const bool still = due && !computed;
-        has_read();
-        due = still;
-    }
-
-  private:
-    std::atomic<bool> reading_{false};
 };
 
 }  // namespace llama_cy

@@ -1,7 +1,7 @@
 // llama_decode and its kin, with what they throw as a code.
 #pragma once
 
-#include "adapter_gate.h"
+#include "computation.h"
 #include "llama_cy_api.h"
 #include "sample_error.h"
 
@@ -26,24 +26,26 @@ template <typename Call> int caught(std::string & thrown, Call call) {
     return THROWN;
 }
 
-template <typename Call> int computed(adapter_reader & reader, std::string & thrown, Call call) {
-    reader.begin();
-    const int code = caught(thrown, call);
-    reader.end(code == 0);
+template <typename Call> int computed(computation & computing, std::string & thrown, Call call) {
+    const int code = caught(thrown, [&] {
+        computing.begin();
+        return call();
+    });
+    computing.end(code == 0);
     return code;
 }
 
-inline int decode(llama_context * context, llama_batch batch, adapter_reader & reader, std::string & thrown) {
-    return computed(reader, thrown, [=] { return llama_decode(context, batch); });
+inline int decode(llama_context * context, llama_batch batch, computation & computing, std::string & thrown) {
+    return computed(computing, thrown, [=] { return llama_decode(context, batch); });
 }
 
-inline int encode(llama_context * context, llama_batch batch, adapter_reader & reader, std::string & thrown) {
-    return computed(reader, thrown, [=] { return llama_encode(context, batch); });
+inline int encode(llama_context * context, llama_batch batch, computation & computing, std::string & thrown) {
+    return computed(computing, thrown, [=] { return llama_encode(context, batch); });
 }
 
-inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, adapter_reader & reader,
+inline int process(llama_context * context, llama_process_type type, llama_batch_ext * batch, computation & computing,
                    std::string & thrown) {
-    return computed(reader, thrown, [=] { return llama_process(context, type, batch); });
+    return computed(computing, thrown, [=] { return llama_process(context, type, batch); });
 }
 
 // The last position of each sequence.

@@ -70,6 +70,10 @@ class log_queue {
         return n;
     }
 
+    // For the length of a fork: the child would wait forever for who pushes in the parent.
+    void hold() { mutex_.lock(); }
+    void let_go() { mutex_.unlock(); }
+
     static void callback(ggml_log_level level, const char * text, void * user_data) {
         static_cast<log_queue *>(user_data)->push(level, text);
         const log_reader reader = the_log_reader;

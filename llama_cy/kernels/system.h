@@ -75,12 +75,12 @@ inline std::string file_of(const void * address) {
     return "code of no file";
 }
 
-// Have `forked` called in the child of each fork; Windows knows none.
-inline void watch_forks(void (*forked)()) {
+// Have functions called before each fork, and after it in the parent and in the child; Windows knows none.
+inline void watch_forks(void (*before)(), void (*in_parent)(), void (*in_child)()) {
 #ifdef _WIN32
-    (void) forked;
+    (void) before, (void) in_parent, (void) in_child;
 #else
-    pthread_atfork(nullptr, nullptr, forked);
+    pthread_atfork(before, in_parent, in_child);
 #endif
 }
 

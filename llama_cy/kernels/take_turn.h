@@ -37,7 +37,7 @@ struct loop_turn {
 class turn_taker {
   public:
     llama_context * context = nullptr;
-    adapter_reader * reader = nullptr;
+    computation * computing = nullptr;
     const llama_vocab * vocab = nullptr;
     int32_t n_vocab = 0;
     std::vector<llama_token> stop_tokens;
@@ -80,7 +80,7 @@ class turn_taker {
         std::memset(&batch, 0, sizeof(batch));
         batch.n_tokens = 1;
         batch.token = &turn.token;
-        turn.code = llama_cy::decode(context, batch, *reader, turn.thrown);
+        turn.code = llama_cy::decode(context, batch, *computing, turn.thrown);
         if (turn.code == 0) {
             kept = nullptr;
             turn.decoded = true;

@@ -1,4 +1,4 @@
-"""Where llama.cpp goes through the adapters of a model: what ``kernels/adapter_gate.h`` takes for granted."""
+"""Where llama.cpp goes through the adapters of a model: what ``kernels/computation.h`` takes for granted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_we_know_it(name: str) -> None:
         for i, line in enumerate(lines):
             if f"{name}(context" in line:
                 calls += 1
-                assert any("reader.due = True" in before for before in lines[max(0, i - 6) : i]), (name, i + 1)
+                assert any("computing.due = True" in before for before in lines[max(0, i - 6) : i]), (name, i + 1)
     assert calls
 
 

@@ -169,7 +169,7 @@ loading = [threading.Thread(target=load) for _ in range(3)]
 for thread in loading:
     thread.start()
 try:
-    for _ in range(40):
+    for _ in range(100):
         in_child(work)
 finally:
     stopping.set()
@@ -182,6 +182,165 @@ print("fine")
 def test_a_child_loads_adapters_while_its_parent_does(tiny_path: Path, tmp_path: Path) -> None:
     adapter = write_lora(tmp_path / "lora.gguf", random_lora({"blk.0.attn_q.weight": (64, 64)}))
     assert check_output(SETUP + LOADS, tiny_path, adapter) == "fine\n"
+
+
+SHARED = """
+# Locks of Python's own, held by threads that stay behind.
+embedder = llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type="mean")
+pool = llama_cy.ContextPool(model, 1, n_ctx=64, n_threads=1)
+stopping = threading.Event()
+
+def use():
+    while not stopping.is_set():
+        embedder.embed([[5, 6, 7]] * 20)
+        with pool.context() as context:
+            context.decode([5])
+            context.memory.clear()
+
+def work():
+    for use in (lambda: embedder.embed([[5]]), lambda: pool.acquire(), lambda: pool.acquire(timeout=0)):
+        try:
+            use()
+        except llama_cy.ContextError as error:
+            assert "before this process was forked" in str(error), error
+        else:
+            raise AssertionError("this was to be refused")
+    embedder.close()
+    pool.close()
+    with llama_cy.ContextPool(model, 1, n_ctx=64, n_threads=1) as own, own.context() as context:
+        greedy(context)
+    assert llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type="mean").embed([[5]]).shape == (1, model.n_embd)
+
+users = [threading.Thread(target=use) for _ in range(2)]
+for thread in users:
+    thread.start()
+try:
+    for _ in range(30):
+        in_child(work)
+finally:
+    stopping.set()
+    for thread in users:
+        thread.join()
+print("fine")
+"""
+
+
+def test_a_child_waits_for_no_thread_of_its_parent(tiny_path: Path) -> None:
+    assert check_output(SETUP + SHARED, tiny_path) == "fine\n"
+
+
+CALLBACKS = """
+# Where Python code forks within a computation, the child has none of the threads that compute.
+import numpy as np
+folder = sys.argv[2]
+parent, children = os.getpid(), []
+
+def fork_at(n):
+    calls = []
+    def fork(*_):
+        calls.append(1)
+        if len(calls) == n:
+            sys.stdout.flush()
+            children.append(os.fork())
+            if children[-1] == 0:
+                signal.alarm(30)
+    return fork
+
+def tokens(fork):
+    yield 5
+    fork()
+    yield 6
+
+def see(fork):
+    with model.context(n_ctx=64, n_threads=2, eval_callback=lambda tensor: not fork()) as context:
+        context.decode([1, 2, 3])
+
+def choose(fork):
+    see = {"eval_callback": lambda tensor: True, "eval_filter": lambda tensor: bool(fork())}
+    with model.context(n_ctx=64, n_threads=2, **see) as context:
+        context.decode([1, 2, 3])
+
+def ask(fork):
+    with model.context(n_ctx=64, n_threads=2) as context:
+        context.set_abort_callback(fork, interval=0)
+        context.decode([1, 2, 3])
+
+def give(fork):
+    with model.context(n_ctx=64, n_threads=2) as context:
+        context.decode(tokens(fork))
+
+def signalled(fork):
+    signal.signal(signal.SIGUSR1, fork)
+    with model.context(n_ctx=4096, n_threads=2, n_ubatch=8) as context:
+        threading.Timer(0.02, os.kill, (parent, signal.SIGUSR1)).start()
+        while not children:
+            context.memory.clear()
+            context.decode([1] * 4096)
+
+class Picker:
+    def __init__(self, fork):
+        self.fork = fork
+    def apply(self, candidates):
+        if self.fork.__name__ == "fork":
+            self.fork()
+        candidates.selected = 0
+    def accept(self, token):
+        if self.fork.__name__ != "fork":
+            self.fork()
+
+def sample(fork):
+    with model.context(n_ctx=64, n_threads=2) as context:
+        chain = llama_cy.SamplerChain(llama_cy.Sampler.init(Picker(fork)))
+        list(context.generate([5], chain, max_tokens=8, ignore_eog=True))
+
+def accept(fork):
+    sample(lambda: fork())
+
+def train(fork):
+    with llama_cy.Model(sys.argv[1], n_gpu_layers=0, load_mode="none") as own:
+        with own.context(n_ctx=256, n_batch=256, n_ubatch=256, n_threads=2) as context:
+            llama_cy.Trainer(context).epoch([5, 6] * 400, progress=fork)
+
+def quantize(fork):
+    target = os.path.join(folder, "quantized.gguf")
+    try:
+        llama_cy.quantize(sys.argv[1], target, ftype="q8_0", progress=fork)
+    finally:
+        if os.getpid() == parent:
+            # What the child does is done before the parent goes on.
+            assert os.path.exists(target)
+
+def wait_for_child(fork):
+    # So that what the child leaves, or takes away, is there for the parent to find.
+    def work(*_):
+        fork()
+        if children and children[-1] and not waited:
+            waited.append(os.waitpid(children[-1], 0)[1])
+    return work
+
+works = {see: 3, choose: 3, ask: 3, give: 1, signalled: 1, sample: 3, accept: 3, train: 1, quantize: 4}
+for work, n in works.items():
+    children.clear()
+    waited = []
+    fork = fork_at(n)
+    error = None
+    try:
+        work(wait_for_child(fork) if work is quantize else fork)
+    except llama_cy.LlamaError as raised:
+        error = raised
+    if os.getpid() != parent:
+        # A wrong end is told by the parent.
+        os._exit(0 if error is not None and "forked" in str(error) else 1)
+    assert error is None, (work, error)
+    assert (waited or [os.waitpid(children[0], 0)[1]]) == [0], work
+assert os.listdir(folder) == ["quantized.gguf"]
+llama_cy.Model(os.path.join(folder, "quantized.gguf"), n_gpu_layers=0).close()
+print("fine")
+"""
+
+
+def test_python_code_forks_within_a_computation(tiny_path: Path, tmp_path: Path) -> None:
+    assert check_output(SETUP + CALLBACKS, tiny_path, tmp_path) == "fine\n"
 
 
 SUBINTERPRETER = """

@@ -19,6 +19,8 @@ from support import unasked
 __all__ = ["Child", "Outcome", "check_output", "environment", "outcomes", "run", "start"]
 
 TESTS = Path(__file__).parents[1]
+# How many times as long a child may take, as on builds for sanitizers.
+PATIENCE = float(os.environ.get("LLAMA_CY_TEST_PATIENCE", "1"))
 FOREIGN = ("PYTHONWARNINGS", "PYTHONFAULTHANDLER", "LLAMA_CY_LOG")
 ENVIRON = {name: value for name, value in os.environ.items() if name not in FOREIGN} | {
     "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])),
@@ -97,7 +99,7 @@ def run(
         capture_output=True,
         text=True,
         env=environment() | dict(environ or {}),
-        timeout=timeout,
+        timeout=timeout * PATIENCE,
         check=False,
     )
     if done.returncode < 0 and done.returncode != -(dies_of or 0):
@@ -178,7 +180,7 @@ def outcomes(setup: str, cases: Mapping[str, str], *arguments: str | os.PathLike
             capture_output=True,
             text=True,
             env=environment(),
-            timeout=300,
+            timeout=300 * PATIENCE,
             check=False,
         )
         begun = None

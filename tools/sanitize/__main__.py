@@ -58,6 +58,7 @@ def test(kind: Kind, tree: Path, arguments: list[str]) -> int:
     settings = dict(kind.options) | {
         kind.variable: runtime,
         "LD_PRELOAD": " ".join(library(name) for name in kind.libraries),
+        "LLAMA_CY_TEST_PATIENCE": "5",
         # Blocks of Python's own allocator are not watched.
         "PYTHONMALLOC": "malloc",
     }

@@ -84,6 +84,9 @@ KINDS = {
             *unit("sample_rows", "sampler_custom", "threadpool", "eval_callback", "stream", "training"),
             "tests/properties/test_run_ahead.py",
         ),
-        left_out={"tests/unit/test_threadpool.py::test_refused": "the sanitizer needs more addresses than it leaves"},
+        left_out={
+            "tests/unit/test_threadpool.py::test_refused": "the sanitizer needs more addresses than it leaves",
+            "tests/unit/test_run_ahead.py::test_a_fork_in_mid_loop": "the sanitizer ends a child that starts threads",
+        },
     ),
 }

@@ -28,7 +28,7 @@ from llama cimport (
 
 from llama_cy.abort cimport check_devices
 from llama_cy.adapter_gate cimport adapter_gate
-from llama_cy.context_handle cimport should_abort
+from llama_cy.context_handle cimport check_stack, should_abort
 from llama_cy.context_params cimport ContextParams
 from llama_cy.handle cimport ModelHandle
 from llama_cy.lifetime cimport enter_native, generation, leave_native
@@ -120,6 +120,7 @@ cdef class Context(Outputs):
         model.ptr()
         cdef ModelHandle handle = model.handle
         cdef llama_model * weights = handle.alive()
+        check_stack()
         if model.vocab_only:
             raise ContextError("the model was loaded with vocab_only, so there is nothing to compute with")
         if handle.generation != generation() and handle.computed_on_gpu:

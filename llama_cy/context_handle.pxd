@@ -18,6 +18,7 @@ cdef extern from "kernels/ahead.h" namespace "llama_cy" nogil:
 
 
 cdef bool should_abort(void * context) noexcept nogil
+cdef int check_stack() except -1
 
 
 cdef class Attachment:

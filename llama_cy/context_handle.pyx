@@ -30,6 +30,24 @@ from .threadpool import MAX_THREADS
 
 import_llama_cy()
 
+cdef extern from "kernels/deep_stack.h" namespace "llama_cy" nogil:
+    size_t stack_left()
+
+# Graphs are built within 90 KiB or so.
+cdef size_t LEAST_STACK = 128 * 1024
+
+
+cdef int check_stack() except -1:
+    """Refuse to compute where the stack would end in the middle of it."""
+    cdef size_t left = stack_left()
+    # None is left where the system does not know the stack.
+    if 0 < left < LEAST_STACK:
+        raise ContextError(
+            f"{left} bytes of this thread's stack are left, and a context needs {LEAST_STACK}: "
+            "call threading.stack_size() with more before the thread starts"
+        )
+    return 0
+
 
 cdef bool should_abort(void * context) noexcept nogil:
     (<ContextHandle> context).computing.has_read()
@@ -75,6 +93,7 @@ cdef class ContextHandle:
         return self.ptr
 
     cdef int enter(self) except -1:
+        check_stack()
         self.enter_unsettled()
         if self.ahead is not NULL or self.unsettled:
             try:

@@ -14,7 +14,7 @@ from llama cimport (
 
 from llama_cy.abort cimport GUARD_GRAPH, guard, unguard
 from llama_cy.context cimport Context
-from llama_cy.context_handle cimport decoding_ahead
+from llama_cy.context_handle cimport check_stack, decoding_ahead
 from llama_cy.vocab cimport Vocab
 
 from . import log
@@ -135,6 +135,7 @@ cdef class TokenLoop:
         if self.closed:
             raise ClosedError("the loop is closed")
         if self.runner is not NULL and self.context.ahead == <decoding_ahead *> self.runner and self.sampler.uses == self.sampler_uses:
+            check_stack()
             self.context.enter_unsettled()
         else:
             self.context.enter()

@@ -64,6 +64,57 @@ def test_threads_with_small_stacks(file: object, length: int) -> None:
     check_output(TOKENIZE.format(length=length, stack=32_768), file.path, "a", "a b. ")  # type: ignore[attr-defined]
 
 
+SMALL = """
+import sys, threading
+import llama_cy
+
+model = llama_cy.Model(sys.argv[1], n_gpu_layers=0)
+context = model.context(n_ctx=64, n_threads=1)
+context.decode([1])
+stream = context.stream([1, 2], ignore_eog=True)
+next(stream)
+uses = {
+    "decode": lambda: context.decode([1]),
+    "stream": lambda: next(stream),
+    "context": lambda: model.context(n_ctx=64, n_threads=1),
+    "embed": lambda: model.embed(["a"]),
+    "plan": lambda: llama_cy.plan_memory(sys.argv[1]),
+    "facts": lambda: (model.desc, context.memory.seq_pos_max, model.vocab.tokenize("a b")),
+}
+refused = []
+
+def work(name):
+    try:
+        uses[name]()
+    except llama_cy.ContextError as error:
+        assert "threading.stack_size()" in str(error), error
+        refused.append(name)
+
+for stack in (32_768, 65_536):
+    threading.stack_size(stack)
+    for name in uses:
+        thread = threading.Thread(target=work, args=(name,))
+        thread.start()
+        thread.join()
+assert refused == ["decode", "stream", "context", "embed", "plan"] * 2, refused
+threading.stack_size(262_144)
+works = lambda: (context.decode([1]), model.context(n_ctx=64, n_threads=1).close(), refused.clear())
+other = threading.Thread(target=works)
+other.start()
+other.join()
+assert not refused
+threading.stack_size(32_768)
+closing = threading.Thread(target=context.close)
+closing.start()
+closing.join()
+print(context.closed)
+"""
+
+
+def test_contexts_say_what_stack_they_need(tiny_path: Path) -> None:
+    assert check_output(SMALL, tiny_path) == "True\n"
+
+
 LAZY = """
 import sys, threading
 import llama_cy

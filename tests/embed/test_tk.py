@@ -16,15 +16,25 @@ from support import child
 APP = Path(__file__).resolve().parents[2] / "examples" / "apps" / "tk_story.py"
 
 PROGRAM = """
-import importlib.util, sys, tkinter
+import importlib.util, sys, time, tkinter
 import llama_cy
 
 spec = importlib.util.spec_from_file_location("tk_story", sys.argv[1])
 tk_story = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tk_story)
 
+def slowly(stream):
+    # As a larger model does: a story of the built-in one may be over between two looks at it.
+    for piece in stream:
+        time.sleep(0.005)
+        yield piece
+
+class Window(tk_story.StoryWindow):
+    def generate(self, stream):
+        super().generate(slowly(stream))
+
 root = tkinter.Tk()
-window = tk_story.StoryWindow(root, llama_cy.demo_model())
+window = Window(root, llama_cy.demo_model())
 beats, telling, lengths = 0, 0, set()
 
 def beat():

@@ -34,11 +34,8 @@ cdef extern from "kernels/abort_guard.h" namespace "llama_cy" nogil:
     bint has_gpu_failed()
     bool can_unwind() noexcept
 
-cdef extern from "kernels/terminate.h" namespace "llama_cy" nogil:
-    ctypedef void (*words_function)(const char * message) noexcept
-    void install_terminate(words_function words)
-
 ctypedef bool (*unwind_function)() noexcept nogil
+ctypedef void (*words_function)(const char * message) noexcept nogil
 ctypedef void (*install_function)(words_function words) noexcept nogil
 
 
@@ -90,7 +87,7 @@ cdef void dump() noexcept with gil:
 
 
 dump_tracebacks = dump
-install_terminate(last_words)
+# For the C++ runtime that llama.cpp has, which is everybody's unless it is linked into each module.
 (<install_function> PyCapsule_Import("llama_cy._llama._install_terminate", 0))(last_words)
 ggml_set_abort_callback(on_abort)
 # The engine room asks it where an allocation of llama.cpp fails.

@@ -25,13 +25,10 @@ inline words_function say_last_words = nullptr;
             message = "an exception that nobody catches";
         }
     }
-    if (say_last_words != nullptr) {
-        say_last_words(message);
-    }
+    say_last_words(message);
     std::abort();
 }
 
-// For the C++ runtime of the module that includes this: where it is linked statically, each module has its own.
 inline void install_terminate(words_function words) {
     say_last_words = words;
     std::set_terminate(on_terminate);

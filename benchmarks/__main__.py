@@ -17,7 +17,7 @@ from benchmarks.machine import describe
 from benchmarks.measure import Limit, measure, measure_limit
 from benchmarks.models import model_path
 from benchmarks.native import NativeError, compile_loop
-from benchmarks.plan import PEERS, Settings, make_plan
+from benchmarks.plan import PEERS, Group, Settings, make_plan
 from benchmarks.report import limits_of, table, write
 
 
@@ -59,12 +59,14 @@ def main(
     settings = Settings(
         loop, {}, pythons, gpu, threads, llama_cy.threadpool.default_n_threads(), openmp_loop=openmp_loop
     )
-    wanted = only or [""]
-    plan = [group for group in make_plan(settings, quick) if any(text in group.name for text in wanted)]
-    for name in {group.model for group in plan if group.model}:
+
+    def planned() -> list[Group]:
+        return [group for group in make_plan(settings, quick) if any(text in group.name for text in only or [""])]
+
+    for name in {group.model for group in planned() if group.model}:
         settings.models[name] = model_path(name)
     # Once more, as the commands name the files.
-    plan = [group for group in make_plan(settings, quick) if any(text in group.name for text in wanted)]
+    plan = planned()
     machine = describe(f"python -m benchmarks {' '.join(sys.argv[1:])}")
     limits: list[Limit] = []
     for variable in ("LLAMA_BENCH", "LLAMA_BATCHED_BENCH"):

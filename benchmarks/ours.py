@@ -47,9 +47,10 @@ def loop(given: argparse.Namespace, consume: Callable[[llama_cy.Context, Any, in
         if given.backend:
             # A chain is the context's while it samples there.
             context.set_sampler(0, None)
-        chain.reset()
-        if given.backend:
+            chain.reset()
             context.set_sampler(0, chain)
+        else:
+            chain.reset()
         context.decode(prompt)
         # As the C loop does: a GPU may still be computing.
         context.synchronize()

@@ -9,7 +9,6 @@ from llama cimport (
     llama_model_free,
     llama_model_get_vocab,
     llama_model_load_from_file,
-    llama_model_params,
     llama_token_to_piece,
     llama_vocab_n_tokens,
 )
@@ -21,14 +20,20 @@ from llama_cy cimport Context
 import_llama_cy()
 
 
-def vocab_type(path):
-    """Use the mirror under the package's name, with what came from it under the short one."""
+cdef llama_model * load_vocab(path) except NULL:
+    # Declared under the package's name, given what came from the short one.
     cdef llama_cy.llama.llama_model_params params = llama_model_default_params()
     params.vocab_only = True
     data = path.encode()
-    cdef the_same_model * model = llama_model_load_from_file(data, params)
+    cdef llama_model * model = llama_model_load_from_file(data, params)
     if model is NULL:
         raise ValueError(path)
+    return model
+
+
+def vocab_type(path):
+    """Use the mirror under the package's name, with what came from it under the short one."""
+    cdef the_same_model * model = load_vocab(path)
     try:
         return <int> llama_vocab_type(llama_cy.llama.llama_model_get_vocab(model))
     finally:
@@ -37,12 +42,7 @@ def vocab_type(path):
 
 def n_tokens(path):
     """Load a vocabulary and count its tokens."""
-    cdef llama_model_params params = llama_model_default_params()
-    params.vocab_only = True
-    data = path.encode()
-    cdef llama_model * model = llama_model_load_from_file(data, params)
-    if model is NULL:
-        raise ValueError(path)
+    cdef llama_model * model = load_vocab(path)
     try:
         return llama_vocab_n_tokens(llama_model_get_vocab(model))
     finally:
@@ -56,11 +56,8 @@ def is_open(Context context):
 
 def piece(path, token):
     """Ask for a token unchecked: C++ throws out_of_range for a wrong one."""
-    cdef llama_model_params params = llama_model_default_params()
     cdef char buffer[64]
-    params.vocab_only = True
-    data = path.encode()
-    cdef llama_model * model = llama_model_load_from_file(data, params)
+    cdef llama_model * model = load_vocab(path)
     try:
         n = llama_token_to_piece(llama_model_get_vocab(model), token, buffer, 64, 0, True)
         return buffer[:n]

@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 SETUP = """
-import gc, os, signal, sys, threading, time, warnings
+import contextlib, gc, os, signal, sys, threading, time, warnings
 import llama_cy
 
 # Newer Pythons advise against it wherever there is another thread.
@@ -25,6 +25,23 @@ model = llama_cy.Model(sys.argv[1], n_gpu_layers=0)
 
 def greedy(context):
     return list(context.generate([5], llama_cy.sampling(temperature=0), max_tokens=8, ignore_eog=True))
+
+@contextlib.contextmanager
+def beside(n, use):
+    # Have threads do something again and again.
+    stopping = threading.Event()
+    def repeat():
+        while not stopping.is_set():
+            use()
+    threads = [threading.Thread(target=repeat) for _ in range(n)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
 
 def in_child(work, leave=lambda: os._exit(0)):
     # Fork, work there, end there, and wait for it.
@@ -154,27 +171,14 @@ def test_forked_workers_share_the_weights(tiny_path: Path) -> None:
 
 LOADS = """
 # A child may be made while another thread loads an adapter, or waits to.
-stopping = threading.Event()
-
-def load():
-    while not stopping.is_set():
-        model.load_adapter(sys.argv[2]).close()
-
 def work():
     with model.context(n_ctx=64, n_threads=1) as own, model.load_adapter(sys.argv[2]) as adapter:
         own.set_adapters({adapter: 1.0})
         greedy(own)
 
-loading = [threading.Thread(target=load) for _ in range(3)]
-for thread in loading:
-    thread.start()
-try:
+with beside(3, lambda: model.load_adapter(sys.argv[2]).close()):
     for _ in range(100):
         in_child(work)
-finally:
-    stopping.set()
-    for thread in loading:
-        thread.join()
 print("fine")
 """
 
@@ -188,14 +192,12 @@ SHARED = """
 # Locks of Python's own, held by threads that stay behind.
 embedder = llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type="mean")
 pool = llama_cy.ContextPool(model, 1, n_ctx=64, n_threads=1)
-stopping = threading.Event()
 
 def use():
-    while not stopping.is_set():
-        embedder.embed([[5, 6, 7]] * 20)
-        with pool.context() as context:
-            context.decode([5])
-            context.memory.clear()
+    embedder.embed([[5, 6, 7]] * 20)
+    with pool.context() as context:
+        context.decode([5])
+        context.memory.clear()
 
 def work():
     for use in (lambda: embedder.embed([[5]]), lambda: pool.acquire(), lambda: pool.acquire(timeout=0)):
@@ -211,16 +213,9 @@ def work():
         greedy(context)
     assert llama_cy.Embedder(model, n_ctx=64, n_threads=1, pooling_type="mean").embed([[5]]).shape == (1, model.n_embd)
 
-users = [threading.Thread(target=use) for _ in range(2)]
-for thread in users:
-    thread.start()
-try:
+with beside(2, use):
     for _ in range(30):
         in_child(work)
-finally:
-    stopping.set()
-    for thread in users:
-        thread.join()
 print("fine")
 """
 

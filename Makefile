@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 BUILD_STAMP := $(VENV)/.build-tools
 TEST_STAMP := $(VENV)/.test-tools
 PEERS := build/peers
-NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt $(wildcard vendor/*.py) llama_cy/variants.py \
+NATIVE := setup.py pyproject.toml vendor/llama.cpp.txt vendor/amx.h $(wildcard vendor/*.py) llama_cy/variants.py \
           $(wildcard llama_cy/*.pyx llama_cy/*.pxd llama_cy/kernels/*.h include/*)
 # Settings of the environment that change what is built: when they do, it is built again.
 SETTINGS := build/settings-make

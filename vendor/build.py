@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+AMX = Path(__file__).with_name("amx.h")
+
 
 class BuildError(SystemExit):
     """One line that says why the build cannot go on."""
@@ -76,7 +78,9 @@ def llama_cpp(
     # llama.cpp's asserts name their file, which should not be one of the machine that built it.
     for flags in ("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"):
         given = options.get(flags, "")
-        ours = "/EHs" if msvc else f"-fexceptions -ffile-prefix-map={source.tree.as_posix()}=llama.cpp"
+        ours = "/EHs" if msvc else f'-fexceptions "-ffile-prefix-map={source.tree.as_posix()}=llama.cpp"'
+        if flags == "CMAKE_CXX_FLAGS" and not msvc:
+            ours += f' -include "{AMX.as_posix()}"'
         arguments.append(f"-D{flags}={given} {ours}".replace("= ", "="))
     arguments += [f"-DLLAMA_BUILD_COMMIT={source.commit[:9]}", "-DLLAMA_BUILD_NUMBER=0", "-DGIT_EXE="]
     key = hashlib.sha256("\0".join([str(source.tree), *arguments]).encode()).hexdigest()[:12]

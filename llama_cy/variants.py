@@ -40,6 +40,7 @@ class Variant(NamedTuple):
 _V3 = ("SSE42", "AVX", "AVX2", "F16C", "FMA", "BMI2")
 _V4 = (*_V3, "AVX512")
 _V4_VNNI = (*_V4, "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16")
+_AMX = (*_V4_VNNI, "AMX_TILE", "AMX_INT8")
 _NEEDS = {
     "SSE42": ("sse4.2",),
     "AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
@@ -47,7 +48,7 @@ _NEEDS = {
     "AVX512_VNNI": ("avx512vnni",),
     "AVX512_BF16": ("avx512bf16",),
 }
-X86_FEATURES = _V4_VNNI
+X86_FEATURES = _AMX
 
 
 def _x86(name: str, features: Collection[str]) -> Variant:
@@ -66,6 +67,7 @@ def _arm(name: str, architecture: str, *needs: str) -> Variant:
 
 # The best first.
 _X86 = (
+    _x86("x86_64_amx", _AMX),
     _x86("x86_64_v4_vnni", _V4_VNNI),
     _x86("x86_64_v4", _V4),
     _x86("x86_64_v3", _V3),
@@ -77,7 +79,8 @@ VARIANTS: Mapping[str, tuple[Variant, ...]] = {
         _arm("armv8_2_sve_i8mm", "armv8.2-a+dotprod+fp16+sve+i8mm", "dotprod", "fp16", "sve", "i8mm"),
         _arm("armv8_2_dotprod", "armv8.2-a+dotprod+fp16", "dotprod", "fp16"),
     ),
-    "win32-x86_64": _X86,
+    # Whether Windows saves the tiles of AMX, nobody has seen.
+    "win32-x86_64": _X86[1:],
 }
 PORTABLE: Mapping[str, Mapping[str, str]] = {
     "linux-x86_64": {"GGML_NATIVE": "OFF", **x86_options(())},

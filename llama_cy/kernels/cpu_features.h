@@ -40,6 +40,7 @@ class cpu_answers {
         ask(7, 0, seven);
         ebx_ = seven[1];
         ecx_ = seven[2];
+        edx_ = seven[3];
         if (seven[0] >= 1) {
             ask(7, 1, seven);
             later_ = seven[0];
@@ -47,6 +48,7 @@ class cpu_answers {
         const unsigned long long saved = bit(one_[2], 27) ? saved_registers() : 0;
         ymm_ = (saved & 0x6) == 0x6;
         zmm_ = (saved & 0xe6) == 0xe6;
+        tiles_ = (saved & 0x60000) == 0x60000;
     }
 
     bool sse42() const { return bit(one_[2], 20); }
@@ -60,6 +62,8 @@ class cpu_answers {
     bool avx512_ebx(int number) const { return avx512f() && bit(ebx_, number); }
     bool avx512_ecx(int number) const { return avx512f() && bit(ecx_, number); }
     bool avx512_bf16() const { return avx512f() && bit(later_, 5); }
+    bool amx_tile() const { return tiles_ && bit(edx_, 24); }
+    bool amx_int8() const { return amx_tile() && bit(edx_, 25); }
 
   private:
     static bool bit(unsigned int word, int number) { return (word >> number & 1) != 0; }
@@ -89,8 +93,8 @@ class cpu_answers {
     }
 
     unsigned int one_[4];
-    unsigned int ebx_ = 0, ecx_ = 0, later_ = 0;
-    bool ymm_ = false, zmm_ = false;
+    unsigned int ebx_ = 0, ecx_ = 0, edx_ = 0, later_ = 0;
+    bool ymm_ = false, zmm_ = false, tiles_ = false;
 };
 
 inline int cpu_features(cpu_feature * out) {
@@ -100,6 +104,7 @@ inline int cpu_features(cpu_feature * out) {
         {"avx2", cpu.avx2()}, {"bmi2", cpu.bmi2()}, {"avx512f", cpu.avx512f()}, {"avx512dq", cpu.avx512_ebx(17)},
         {"avx512cd", cpu.avx512_ebx(28)}, {"avx512bw", cpu.avx512_ebx(30)}, {"avx512vl", cpu.avx512_ebx(31)},
         {"avx512vbmi", cpu.avx512_ecx(1)}, {"avx512vnni", cpu.avx512_ecx(11)}, {"avx512bf16", cpu.avx512_bf16()},
+        {"amx_tile", cpu.amx_tile()}, {"amx_int8", cpu.amx_int8()},
     };
     return copy_features(all, out);
 }

@@ -80,6 +80,7 @@ def test_the_baseline_has_no_instructions_of_newer_cpus(site: Path) -> None:
         found = instructions(module)
         assert ("%ymm" in found) == ("avx" in variant.needs)
         assert ("%zmm" in found) == ("avx512f" in variant.needs)
+        assert ("ldtilecfg" in found) == ("amx_tile" in variant.needs)
         assert "pshufb" in found or "vpshufb" in found
 
 

@@ -32,6 +32,9 @@ from .tensor import DTYPES, Tensor
 
 import_llama_cy()
 
+cdef extern from "kernels/readable.h" namespace "llama_cy":
+    bool readable(ggml_backend_buffer * buffer)
+
 NO_DATA = np.empty(0, dtype=np.float32)
 NO_DATA.flags.writeable = False
 
@@ -67,6 +70,8 @@ cdef object values(const ggml_tensor * tensor):
     if size:
         if buffer is NULL or tensor.data is NULL:
             raise ValueError(f"tensor {name_of(tensor)!r} has no memory")
+        if not readable(buffer):
+            raise ValueError(f"tensor {name_of(tensor)!r} is of weights that are rearranged; load the model with use_extra_bufts=False")
         target = &bytes_view[0]
         with nogil:
             ggml_backend_tensor_get(tensor, target, 0, size)

@@ -11,6 +11,8 @@ cdef class ModelHandle:
     # Whether a GPU may have some of it, and whether one computes for it, which it also does with weights elsewhere.
     cdef bint offloaded
     cdef bint computed_on_gpu
+    # Whether the CPU's kernels were free to rearrange its weights.
+    cdef bint may_rearrange
     # Names of the devices over which each tensor is split.
     cdef tuple spread
     # What its file says under the name of its architecture.

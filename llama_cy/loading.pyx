@@ -297,7 +297,7 @@ cdef class LoadParams:
             raise load_failure(name)
         handle.offloaded = handle.offloaded and self.c.n_gpu_layers != 0
         handle.computed_on_gpu = handle.computed_on_gpu and (self.c.devices is NULL or self.c.devices[0] is not NULL)
-        handle.spread = self.spread
+        handle.spread, handle.may_rearrange = self.spread, self.c.use_extra_bufts
         handle.hyperparameters = self.hyperparameters
         log.flush()
         return handle

@@ -246,7 +246,8 @@ use_extra_bufts, no_host, load_mtp
         Raises
         ------
         LlamaError
-            llama.cpp does not save models of this architecture, or not all of their weights.
+            llama.cpp does not save models of this architecture, or not all of their weights, or the CPU's kernels have
+            rearranged them, as those of AMX and those for Q4_0 do: then load it with ``use_extra_bufts=False``.
         """
         # Held here, because another thread may close the model meanwhile.
         self.ptr()
@@ -256,6 +257,9 @@ use_extra_bufts, no_host, load_mtp
             raise ValueError("a model loaded with vocab_only has no weights to save")
         if handle.spread:
             raise LlamaError(f"llama.cpp can't save this model: its tensors are split over {', '.join(handle.spread)}")
+        from .placement import check_readable
+
+        check_readable(self)
         name = os.fsdecode(path)
         cdef const char * c_path
         with whole_file(name) as part:

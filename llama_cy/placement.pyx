@@ -21,7 +21,7 @@ from llama_cy.model cimport Model
 import re
 from typing import NamedTuple
 
-from .errors import BackendError
+from .errors import BackendError, LlamaError
 
 import_llama_cy()
 
@@ -32,6 +32,9 @@ cdef extern from "kernels/accounting.h" namespace "llama_cy":
         bool (*each_buffer)(
             const llama_context * context,
             void (*visit)(void *, ggml_backend_buffer_type_t, size_t, size_t, size_t) noexcept, void * data)
+
+cdef extern from "kernels/readable.h" namespace "llama_cy":
+    bool readable(ggml_backend_buffer * buffer)
 
 cdef accounting * books = <accounting *> PyCapsule_Import("llama_cy._llama._accounting", 0)
 
@@ -142,6 +145,27 @@ def placement(Model model not None):
         for device, (layers, kinds) in by_device.items()
     ]
     return sorted(placed, key=lambda one: -one.nbytes)
+
+
+cdef void on_unreadable(void * data, const char * name, ggml_tensor * tensor) noexcept:
+    cdef ggml_backend_buffer * buffer = tensor.buffer if tensor.view_src is NULL else tensor.view_src.buffer
+    if buffer is not NULL and not readable(buffer):
+        (<set> data).add(ggml_backend_buft_name(ggml_backend_buffer_get_type(buffer)).decode("utf-8", "replace"))
+
+
+def check_readable(Model model not None):
+    """See that the weights of a model can be read back, which those are not that the CPU's kernels have rearranged.
+
+    Raises
+    ------
+    LlamaError
+        Some have been, or the llama.cpp that was linked does not tell.
+    """
+    cdef set kinds = set()
+    known = books.each_tensor(model.ptr(), on_unreadable, <void *> kinds)
+    if kinds or not known and model.handle.may_rearrange:
+        why = f"rearranged for the CPU ({', '.join(sorted(kinds))})" if known else "perhaps rearranged for the CPU"
+        raise LlamaError(f"llama.cpp can't read its weights, which are {why}; load the model with use_extra_bufts=False")
 
 
 def memory_breakdown(ContextHandle context not None):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from support import child
 from support.encoder_models import write_bert, write_t5
 from support.gemma_models import write_gemma3, write_gemma_embedding
 from support.llama_models import write_llama
@@ -109,6 +110,22 @@ class TestMetadata:
             model.meta_val_str(key)
 
 
+# Watches all that is computed, and saves.
+REARRANGED = """
+import sys, llama_cy
+with llama_cy.Model(sys.argv[1], device="cpu") as model:
+    seen = []
+    with model.context(n_ctx=64, n_threads=1, eval_callback=lambda tensor: seen.append(tensor.name)) as context:
+        context.decode([1, 5, 7])
+    assert len(seen) > 50, seen
+    print(*{kind for part in model.placement for kind in part.buffer_types})
+    try:
+        model.save(sys.argv[2])
+    except llama_cy.LlamaError as error:
+        print(error)
+    else:
+        print("saved")
+"""
 WRITERS = [write_llama, write_gemma3, write_gemma_embedding, write_mamba, write_jamba, write_lfm2]
 
 
@@ -158,3 +175,17 @@ class TestSave:
     def test_without_weights(self, tiny_path: Path, tmp_path: Path) -> None:
         with llama_cy.Model(tiny_path, vocab_only=True) as model, pytest.raises(ValueError, match="no weights to save"):
             model.save(tmp_path / "copy.gguf")
+
+    @pytest.mark.parametrize("weight_type", ["Q4_0", "Q8_0", "F16"])
+    def test_what_kernels_rearranged(self, weight_type: str, tiny_path: Path, tmp_path: Path) -> None:
+        """AVX2 and NEON have kernels of their own for Q4_0, AMX for all three."""
+        path = tmp_path / "small.gguf"
+        llama_cy.quantize(tiny_path, path, weight_type, n_threads=1)
+        kinds, said = child.check_output(REARRANGED, path, tmp_path / "copy.gguf").splitlines()
+        rearranged = sorted(set(kinds.split()) - {"CPU", "CPU_Mapped"})
+        refused = f"llama.cpp can't read its weights, which are rearranged for the CPU ({', '.join(rearranged)})"
+        assert said == (f"{refused}; load the model with use_extra_bufts=False" if rearranged else "saved")
+        assert (tmp_path / "copy.gguf").exists() == (not rearranged)
+        with llama_cy.Model(path, device="cpu", use_extra_bufts=False) as model:
+            model.save(tmp_path / "copy.gguf")
+        assert (tmp_path / "copy.gguf").stat().st_size > 0.9 * path.stat().st_size

@@ -1,0 +1,17 @@
+// Whether ggml gives back what lies in a buffer.
+#pragma once
+
+#include "llama_cy_api.h"
+
+namespace llama_cy {
+
+// For its kernels the CPU rearranges weights in some buffers of its own (CPU_REPACK, AMX, CPU_KLEIDIAI). There is no way
+// back, and who asks for one calls a null pointer.
+inline bool readable(ggml_backend_buffer_t buffer) {
+    const ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(buffer);
+    const ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+    return device == nullptr || ggml_backend_buft_is_host(type) ||
+           ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU;
+}
+
+}  // namespace llama_cy

@@ -208,6 +208,7 @@ def check_numbers(arch: str, values: Mapping[str, Any], refuse: Callable[[str], 
         if name.rpartition(".")[2] in EPSILONS and isinstance(value, float) and value < 0:
             raise refuse(f"{prefix}{name} is {value}, which is out of range [0, inf)")
     _check_heads(arch, own, refuse)
+    _check_sections(arch, own, refuse)
     _check_rope(arch, own, refuse)
     _check_layers(arch, own, refuse)
 
@@ -230,6 +231,17 @@ def _check_heads(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exce
         raise refuse(f"{arch}.ssm.time_step_rank is {rank}, which {groups}, the ssm.group_count, does not divide")
 
 
+def _check_sections(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exception]) -> None:
+    # llama.cpp asks most of them for the key, and takes zeros where this one has none.
+    sections = own.get("rope.dimension_sections", 0 if arch == "paddleocr" else [])
+    if isinstance(sections, int):
+        # One number stands for all.
+        sections = [sections] * 4
+    sectioned = arch in SECTIONED or (arch == "dflash" and any(sections))
+    if sectioned and sections and not any(sections[:3]):
+        raise refuse(f"{arch}.rope.dimension_sections is {sections}: one of the first three must not be 0")
+
+
 def _check_rope(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exception]) -> None:
     """Compare the dimensions that are rotated, in pairs, with those that there are."""
     n_heads = _first(own, "attention.head_count")
@@ -243,9 +255,6 @@ def _check_rope(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Excep
         rotated = _first(own, name, full)
         if rotated % 2 or rotated > size:
             raise refuse(f"{arch}.{name} is {rotated}; an even number up to the head's size, {size}, is expected")
-    sections = own.get("rope.dimension_sections")
-    if arch in SECTIONED and isinstance(sections, list) and sections and not any(sections[:3]):
-        raise refuse(f"{arch}.rope.dimension_sections is {sections}: one of the first three must not be 0")
 
 
 def _check_layers(arch: str, own: Mapping[str, Any], refuse: Callable[[str], Exception]) -> None:

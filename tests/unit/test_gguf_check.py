@@ -88,6 +88,18 @@ BAD: dict[str, tuple[str, Recipe, list[str]]] = {
     "offset elsewhere": ("llama", [("offset", "output.weight", 2**40)], ["output.weight", str(2**40), "expected"]),
     "not where it ought to be": ("llama", [("dims", "token_embd.weight", [64, 1])], ["is at", "expected"]),
     "longer than the file": ("llama", [("dims", "output.weight", [64, 2**30]), ("offset", "x", 0)], ["expected|left"]),
+    # rotation by sections
+    "no sections": ("llama", [("architecture", "paddleocr")], ["paddleocr.rope.dimension_sections", "must not be 0"]),
+    "one section for all": (
+        "llama",
+        [("architecture", "qwen2vl"), ("set", "qwen2vl.rope.dimension_sections", U32, 0)],
+        ["qwen2vl.rope.dimension_sections", "must not be 0"],
+    ),
+    "the fourth section": (
+        "llama",
+        [("architecture", "dflash"), ("set", "dflash.rope.dimension_sections", ARRAY, [I32, [0, 0, 0, 5]])],
+        ["dflash.rope.dimension_sections", "must not be 0"],
+    ),
     # tokenizers
     "a token twice": ("llama", [("item", TOKENS, 7, "<s>")], [TOKENS, "'<s>' twice", "token 7"]),
     "the same up to a NUL": ("llama", [("item", TOKENS, 7, "hex:3c733e0061")], [TOKENS, "'<s>' twice"]),

@@ -22,6 +22,8 @@ TESTS = Path(__file__).resolve().parents[1]
 PER_WORKER = 500
 # Without a line in the journal for so long, an example hangs; a machine in use by others may take a little longer.
 HANG_SECONDS = 10.0 * float(os.environ.get("STATEFUL_PATIENCE", "3"))
+# Before the first line lies the start of an interpreter, and of whatever drives the devices that there are.
+START_SECONDS = 60.0
 
 
 @dataclass
@@ -124,7 +126,7 @@ def wait(child: subprocess.Popen[str], journal: Path) -> bool:
             now = journal.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
-            elif time.monotonic() - since > HANG_SECONDS:
+            elif time.monotonic() - since > (HANG_SECONDS if size else max(HANG_SECONDS, START_SECONDS)):
                 # The handler of Python's faulthandler writes where it is.
                 child.send_signal(signal.SIGABRT)
                 child.wait()

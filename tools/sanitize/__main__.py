@@ -15,6 +15,9 @@ from tools.sanitize.kinds import KINDS, Kind
 
 # Frames that a report can name, at a speed that tests can bear; indices of the C++ library's containers are checked.
 COMMON = "-g -O1 -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS"
+# llama.cpp's kernels for AMX read numbers of 32 bits where those of 8 bits lie, which are not aligned.
+if platform.machine() == "x86_64":
+    COMMON += " -mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 # Reports shown in full.
 SHOWN = 5
 
@@ -22,11 +25,13 @@ SHOWN = 5
 def library(name: str) -> str:
     """Return the path of one of the compiler's libraries."""
     compiler = os.environ.get("CXX", "g++")
-    command = [compiler, f"-print-file-name={name}"]
-    path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    if not Path(path).is_absolute():
-        raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1 libtsan2` or the like brings it")
-    return path
+    # Some have the C++ library to link with as an archive only.
+    for file in (name, f"{name}.6"):
+        command = [compiler, f"-print-file-name={file}"]
+        path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if Path(path).is_absolute():
+            return path
+    raise SystemExit(f"{compiler} has no {name}; `apt install libasan8 libubsan1 libtsan2` or the like brings it")
 
 
 def build(kind: Kind, tree: Path) -> None:
@@ -68,6 +73,8 @@ def test(kind: Kind, tree: Path, arguments: list[str]) -> int:
         chosen = [*kind.tests]
     left_out = [f"--deselect={path}" for path in kind.left_out]
     options = [*left_out, "-n", "auto", "--dist", "loadscope", "--timeout=1200", "-m", "not slow"]
+    # What the one for undefined behaviour says as it ends a process goes to stderr whatever it is told.
+    options.append("--capture=sys")
     status = second_build.test(tree, settings, [*options, *chosen, *arguments])
     found = sorted(reports.iterdir())
     for path in found[:SHOWN]:

@@ -47,6 +47,7 @@ MODELS: Mapping[str, Callable[[Path], Path]] = {
     "llama": lambda path: write_llama(path, n_layer=1, n_ff=64),
     "llama-moe": lambda path: write_llama(path, n_layer=1, n_expert=4, n_expert_used=2),
     "llama-q8": lambda path: write_llama(path, n_layer=1, weight_type="Q8_0"),
+    "llama-q4": lambda path: write_llama(path, n_layer=1, weight_type="Q4_0"),
     "llama-special": lambda path: write_llama(
         path, n_layer=1, vocab=spm(special=("<|im_end|>",), user_defined=("<tool>",)), tied=True,
         metadata={"tokenizer.chat_template": "{{ messages }}"},

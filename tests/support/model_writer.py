@@ -17,15 +17,17 @@ from .vocabulary import Vocabulary
 
 __all__ = ["MetadataValue", "ModelWriter", "WeightType"]
 
-WeightType: TypeAlias = Literal["F32", "F16", "Q8_0"]
+WeightType: TypeAlias = Literal["F32", "F16", "Q8_0", "Q4_0"]
 MetadataValue: TypeAlias = bool | int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 FILE_TYPES = {
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
     "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
-Q8_0_BLOCK = 32
+# Of the quantized ones.
+BLOCK = 32
 
 
 class ModelWriter:
@@ -42,7 +44,7 @@ class ModelWriter:
         ``general.architecture``.
     vocab : Vocabulary
         Tokenizer of the model.
-    weight_type : {"F32", "F16", "Q8_0"}
+    weight_type : {"F32", "F16", "Q8_0", "Q4_0"}
         Type of the weight matrices; vectors stay F32.
     seed : int
         Seed of the weights, 0 or more.
@@ -99,10 +101,10 @@ class ModelWriter:
         elif self.weight_type == "F16":
             self.gguf.add_tensor(name, values.astype(np.float16))
         else:
-            if shape[-1] % Q8_0_BLOCK:
-                raise ValueError(f"{name} has rows of {shape[-1]}; Q8_0 needs a multiple of {Q8_0_BLOCK}")
-            q8_0 = GGMLQuantizationType.Q8_0
-            self.gguf.add_tensor(name, quantize(values, q8_0), raw_dtype=q8_0)
+            if shape[-1] % BLOCK:
+                raise ValueError(f"{name} has rows of {shape[-1]}; {self.weight_type} needs a multiple of {BLOCK}")
+            quantized = GGMLQuantizationType[self.weight_type]
+            self.gguf.add_tensor(name, quantize(values, quantized), raw_dtype=quantized)
 
     def linear(self, name: str, n_out: int, n_in: int, *, gain: float = 1.0, stack: int | None = None) -> None:
         """Add the weight of a linear map that keeps the size of its input, times ``gain``.

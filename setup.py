@@ -37,8 +37,8 @@ MACOS = "13.3"
 FRAMEWORKS = ("Metal", "Foundation", "MetalPerformanceShaders", "MetalKit")
 MODULES = (
     "_llama", "abort", "lifetime", "handle", "vocab_facts", "vocab", "loading", "model_facts", "model", "batch",
-    "batch_arrays", "threadpool", "eval_callback", "abort_callback", "context_handle", "batch_ext",
-    "context_params", "decoder", "prefix", "outputs", "context", "rows", "memory", "state", "sampler_failure",
+    "batch_arrays", "threadpool", "eval_callback", "abort_callback", "context_handle", "batch_ext", "context_params",
+    "decoder", "prefix", "outputs", "attachments", "context", "rows", "memory", "state", "sampler_failure",
     "sampler_handle", "sampler", "sampler_grammar", "sampler_custom", "sampler_chain", "backend_sampling", "logprobs",
     "batch_sampling", "loop", "stream", "devices", "placement", "memory_plan", "chat", "gguf_header", "gguf_vocab",
     "adapter", "cvec", "cpu", "capsule", "library", "snapshot", "session", "training", "user_model", "quantize",

@@ -1,5 +1,5 @@
-from llama_cy.outputs cimport Outputs
+from llama_cy.attachments cimport Attachments
 
 
-cdef class Context(Outputs):
+cdef class Context(Attachments):
     cdef str signature

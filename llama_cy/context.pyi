@@ -3,26 +3,22 @@ from typing import Literal, SupportsIndex
 
 from typing_extensions import Self, disjoint_base
 
-from .adapter import LoraAdapter, _Adapters
 from .async_stream import AsyncTextStream, AsyncTokenLoop
+from .attachments import Attachments
 from .completion import Completion, ContextPerf, TokenLogprob
-from .control_vector import ControlVector
-from .cvec import _Vectors
 from .enums import AttentionType, ContextType, FlashAttnType, GGMLType, PoolingType, RopeScalingType
 from .loop import TokenLoop
 from .memory import Memory
 from .model import Model
-from .outputs import Outputs
 from .placement import MemoryUse
 from .sampler import Sampler
-from .sampler_chain import SamplerChain
 from .snapshot import Snapshot
 from .state import State
 from .stream import TextStream
 from .tensor import Tensor
 
 @disjoint_base
-class Context(Outputs):
+class Context(Attachments):
     def __new__(
         cls,
         model: Model,
@@ -61,18 +57,7 @@ class Context(Outputs):
         eval_filter: str | Iterable[str] | Callable[[Tensor], object] | None = None,
         ctx_other: Context | None = None,
     ) -> Self: ...
-    @property
-    def adapters(self) -> dict[LoraAdapter, float]: ...
-    def set_adapters(self, adapters: _Adapters) -> None: ...
-    @property
-    def control_vectors(self) -> list[tuple[ControlVector, float]]: ...
-    def set_control_vectors(
-        self, vectors: _Vectors, *, il_start: SupportsIndex = 1, il_end: SupportsIndex | None = None
-    ) -> None: ...
     def logprobs(self, text: str | bytes | Iterable[SupportsIndex], top: SupportsIndex = 0) -> list[TokenLogprob]: ...
-    def set_sampler(self, seq_id: SupportsIndex, chain: SamplerChain | None) -> None: ...
-    @property
-    def samplers(self) -> dict[int, SamplerChain]: ...
     @property
     def pooling_type(self) -> PoolingType: ...
     @property

@@ -1,0 +1,5 @@
+from llama_cy.outputs cimport Outputs
+
+
+cdef class Attachments(Outputs):
+    pass

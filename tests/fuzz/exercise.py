@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import llama_cy
 
-__all__ = ["REFUSALS", "exercise_adapter", "exercise_model", "exercise_state"]
+__all__ = ["REFUSALS", "exercise_adapter", "exercise_grammar", "exercise_model", "exercise_state"]
 
 # What may be raised, by a load and by anything that follows a load.
 REFUSALS = (llama_cy.LlamaError, ValueError, MemoryError)
@@ -110,6 +112,25 @@ def exercise_adapter(path: Path, model: llama_cy.Model, n_threads: int) -> None:
             context.set_adapters([adapter])
             with suppress(*REFUSALS):
                 compute(context)
+
+
+def exercise_grammar(text: str, model: llama_cy.Model, seed: int) -> None:
+    """Sample by a grammar, and tell it tokens that it may not allow, at once and behind a trigger."""
+    vocab = model.vocab
+    lazy = {"trigger_patterns": ["[ab]+"], "trigger_tokens": [5]}
+    make = (llama_cy.Sampler.grammar, lambda *of: llama_cy.Sampler.grammar_lazy(*of, **lazy))
+    rows = 3 * np.random.default_rng(seed).standard_normal((12, vocab.n_tokens), dtype=np.float32)
+    for sampler in (one(vocab, text) for one in make):
+        with llama_cy.SamplerChain(sampler, llama_cy.Sampler.greedy()) as chain:
+            for _ in range(2):
+                with suppress(*REFUSALS):
+                    for row in rows:
+                        chain.sample_logits(row)
+                chain.reset()
+            for token in rows.argmax(axis=1):
+                with suppress(*REFUSALS):
+                    chain.accept(token)
+            chain.clone().close()
 
 
 def exercise_state(data: bytes, context: llama_cy.Context) -> None:

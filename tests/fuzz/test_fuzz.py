@@ -19,7 +19,7 @@ from .runner import run_mutants
 from .worker import TARGETS, make_mutant
 
 SEEDS = json.loads(Path(__file__).with_name("seeds.json").read_text())
-COUNT = {"model": 250, "untrusted": 10, "adapter": 150, "state": 250}
+COUNT = {"model": 250, "untrusted": 10, "adapter": 150, "state": 250, "grammar": 250}
 # Another part of the endless row of mutants each day would be more, and no failure would come back.
 FIRST = int(os.environ.get("FUZZ_SEED", "0"))
 

@@ -16,6 +16,7 @@ import llama_cy
 from . import bases, exercise
 from .draw import draw_bytes, draw_recipe
 from .gguf_layout import Layout
+from .grammars import GRAMMARS, draw_text
 from .operations import Operation, Recipe, apply
 
 __all__ = ["TARGETS", "Mutant", "make_mutant"]
@@ -38,6 +39,8 @@ def make_mutant(target: str, seed: int, folder: Path) -> Mutant:
     names = TARGETS[target].bases
     base = draw.choice(names)
     data = TARGETS[target].read(folder, base)
+    if target == "grammar":
+        return Mutant(base, [draw_text(draw, data) for _ in range(draw.choice((1, 1, 2, 4)))])
     if target == "state":
         recipe: list[Operation] = [
             draw_bytes(draw, len(data), min(len(data), 512)) for _ in range(draw.choice((1, 2, 4)))
@@ -119,6 +122,26 @@ class StateTarget(Target):
         exercise.exercise_state(data, context)
 
 
+class GrammarTarget(Target):
+    bases = tuple(GRAMMARS)
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.model = llama_cy.Model(folder / "llama.gguf", vocab_only=True)
+
+    @staticmethod
+    def read(folder: Path, base: str) -> bytes:
+        return GRAMMARS[base].encode()
+
+    def run(self, mutant: Mutant, n_threads: int) -> None:
+        data = apply(self.read(self.folder, mutant.base), mutant.recipe)
+        try:
+            text = data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            text = data.decode("utf-8", "replace")
+        exercise.exercise_grammar(text, self.model, len(data))
+
+
 def context_for(folder: Path, base: str) -> llama_cy.Context:
     """Make a context that computes with two sequences."""
     model = llama_cy.Model(folder / f"{base}.gguf", n_gpu_layers=0)
@@ -133,6 +156,7 @@ TARGETS: dict[str, type[Target]] = {
     "untrusted": UntrustedTarget,
     "adapter": AdapterTarget,
     "state": StateTarget,
+    "grammar": GrammarTarget,
 }
 
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,10 @@ def exercise_adapter(path: Path, model: llama_cy.Model, n_threads: int) -> None:
 def exercise_grammar(text: str, model: llama_cy.Model, seed: int) -> None:
     """Sample by a grammar, and tell it tokens that it may not allow, at once and behind a trigger."""
     vocab = model.vocab
-    lazy = {"trigger_patterns": ["[ab]+"], "trigger_tokens": [5]}
-    make = (llama_cy.Sampler.grammar, lambda *of: llama_cy.Sampler.grammar_lazy(*of, **lazy))
+    behind_a_trigger = partial(llama_cy.Sampler.grammar_lazy, trigger_patterns=["[ab]+"], trigger_tokens=[5])
     rows = 3 * np.random.default_rng(seed).standard_normal((12, vocab.n_tokens), dtype=np.float32)
-    for sampler in (one(vocab, text) for one in make):
-        with llama_cy.SamplerChain(sampler, llama_cy.Sampler.greedy()) as chain:
+    for make in (llama_cy.Sampler.grammar, behind_a_trigger):
+        with llama_cy.SamplerChain(make(vocab, text), llama_cy.Sampler.greedy()) as chain:
             for _ in range(2):
                 with suppress(*REFUSALS):
                     for row in rows:

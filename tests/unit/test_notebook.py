@@ -102,6 +102,8 @@ class Kernel:
             kind, content = message["msg_type"], message["content"]
             found.append((kind, content))
             if interrupt_at and kind == "stream" and interrupt_at in content["text"]:
+                # A second one would meet the kernel where it answers, which then does not.
+                interrupt_at = ""
                 self.manager.interrupt_kernel()
             if kind == "status" and content["execution_state"] == "idle":
                 break

@@ -70,18 +70,20 @@ def check_model(
             check_numbers(arch, values, header.failure)
     if not vocab_only:
         check_tensors(header)
-        check_position_bias(header, values)
+        if arch in ("t5", "t5encoder"):
+            check_position_bias(header, values)
     return header
 
 
 def check_position_bias(header: Header, values: Mapping[str, Any]) -> None:
     """Raise a ModelLoadError for a T5 whose first layers lack the bias that those without one of their own take."""
-    arch, count = values.get("general.architecture"), values.get("split.count", 0)
-    if arch not in ("t5", "t5encoder") or (isinstance(count, int) and count > 1):
+    count = values.get("split.count", 0)
+    if isinstance(count, int) and count > 1:
         # Another file of the model may hold it.
         return
-    parts = ("enc", "dec") if arch == "t5" and values.get("t5.decoder_block_count", 1) else ("enc",)
-    for name in (f"{part}.blk.0.attn_rel_b.weight" for part in parts):
+    decodes = values["general.architecture"] == "t5" and values.get("t5.decoder_block_count", 1)
+    for part in ("enc", "dec") if decodes else ("enc",):
+        name = f"{part}.blk.0.attn_rel_b.weight"
         if name not in header.tensors:
             raise header.failure(f"the tensor {name} is missing, which every layer without one of its own takes")
 

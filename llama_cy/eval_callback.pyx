@@ -33,6 +33,7 @@ from .tensor import DTYPES, Tensor
 import_llama_cy()
 
 cdef extern from "kernels/readable.h" namespace "llama_cy":
+    ggml_backend_buffer * buffer_of(const ggml_tensor * tensor) noexcept
     bool readable(ggml_backend_buffer * buffer)
 
 NO_DATA = np.empty(0, dtype=np.float32)
@@ -62,7 +63,7 @@ cdef tuple shape_of(const ggml_tensor * tensor):
 
 cdef object values(const ggml_tensor * tensor):
     """Copy a tensor to an array of its shape."""
-    cdef ggml_backend_buffer * buffer = tensor.buffer if tensor.view_src is NULL else tensor.view_src.buffer
+    cdef ggml_backend_buffer * buffer = buffer_of(tensor)
     cdef size_t size = ggml_nbytes(tensor)
     raw = np.empty(size, dtype=np.uint8)
     cdef unsigned char[::1] bytes_view = raw

@@ -34,6 +34,7 @@ cdef extern from "kernels/accounting.h" namespace "llama_cy":
             void (*visit)(void *, ggml_backend_buffer_type_t, size_t, size_t, size_t) noexcept, void * data)
 
 cdef extern from "kernels/readable.h" namespace "llama_cy":
+    ggml_backend_buffer * buffer_of(const ggml_tensor * tensor) noexcept
     bool readable(ggml_backend_buffer * buffer)
 
 cdef accounting * books = <accounting *> PyCapsule_Import("llama_cy._llama._accounting", 0)
@@ -97,7 +98,7 @@ cdef str device_of(ggml_backend_buffer_type_t type):
 
 
 cdef void on_tensor(void * data, const char * name, ggml_tensor * tensor) noexcept:
-    cdef ggml_backend_buffer * buffer = tensor.buffer if tensor.view_src is NULL else tensor.view_src.buffer
+    cdef ggml_backend_buffer * buffer = buffer_of(tensor)
     if buffer is NULL or tensor.view_src is not NULL:
         return
     cdef ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(buffer)
@@ -148,7 +149,7 @@ def placement(Model model not None):
 
 
 cdef void on_unreadable(void * data, const char * name, ggml_tensor * tensor) noexcept:
-    cdef ggml_backend_buffer * buffer = tensor.buffer if tensor.view_src is NULL else tensor.view_src.buffer
+    cdef ggml_backend_buffer * buffer = buffer_of(tensor)
     if buffer is not NULL and not readable(buffer):
         (<set> data).add(ggml_backend_buft_name(ggml_backend_buffer_get_type(buffer)).decode("utf-8", "replace"))
 

@@ -1,9 +1,14 @@
-// Whether ggml gives back what lies in a buffer.
+// Where a tensor lies, and whether ggml gives it back from there.
 #pragma once
 
 #include "llama_cy_api.h"
 
 namespace llama_cy {
+
+// A view's own is not always told.
+inline ggml_backend_buffer_t buffer_of(const ggml_tensor * tensor) {
+    return tensor->view_src == nullptr ? tensor->buffer : tensor->view_src->buffer;
+}
 
 // For its kernels the CPU rearranges weights in some buffers of its own (CPU_REPACK, AMX, CPU_KLEIDIAI). There is no way
 // back, and who asks for one calls a null pointer.

@@ -1,7 +1,7 @@
 # distutils: language = c++
 """Loops that go on from a context beside ours: the one in C, and ours without its guards."""
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t
 from libcpp cimport bool
 from libcpp.vector cimport vector
 from llama cimport import_llama_cy, llama_context, llama_sampler, llama_token, llama_vocab
@@ -15,12 +15,12 @@ import_llama_cy()
 cdef extern from *:
     """
     #include "kernels/pick.h"
-    #include <chrono>
     #include <stdexcept>
     #include <string>
     #include <vector>
     static llama_token unguarded_turn(
-            llama_context * context, llama_sampler * sampler, llama_cy::token_picker & picker, int32_t n) {
+            llama_context * context, llama_sampler * sampler, llama_cy::token_picker & picker, int32_t n,
+            std::vector<llama_token> & tokens) {
         llama_token token = picker.pick(sampler, llama_get_logits_ith(context, -1), n);
         llama_sampler_accept(sampler, token);
         picker.plan.recent.push(token);
@@ -28,10 +28,11 @@ cdef extern from *:
         batch.n_tokens = 1;
         batch.token = &token;
         llama_decode(context, batch);
+        tokens.push_back(token);
         return token;
     }
 
-    // As in loop.cpp. It reads the clock itself: calling it from Python is no part of it.
+    // As in loop.cpp.
     struct c_loop {
         llama_context * context = nullptr;
         llama_sampler * chain = nullptr;
@@ -40,10 +41,8 @@ cdef extern from *:
         std::vector<llama_token> tokens;
         std::string text;
 
-        int64_t turn(int n) {
-            using clock = std::chrono::steady_clock;
+        void turn(int n) {
             char piece[256];
-            const auto begin = clock::now();
             for (int i = 0; i < n; i++) {
                 llama_token token = llama_sampler_sample(chain, context, -1);
                 tokens.push_back(token);
@@ -58,18 +57,17 @@ cdef extern from *:
                     throw std::runtime_error("a token can't be decoded");
                 }
             }
-            return std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now() - begin).count();
         }
     };
     """
-    llama_token unguarded_turn(llama_context *, llama_sampler *, token_picker &, int32_t) nogil
+    llama_token unguarded_turn(llama_context *, llama_sampler *, token_picker &, int32_t, vector[llama_token] &) nogil
 
     cdef cppclass c_loop:
         llama_context * context
         llama_sampler * chain
         const llama_vocab * vocab
         bool wants_text
-        int64_t turn(int n) except + nogil
+        void turn(int n) except + nogil
         vector[llama_token] tokens
 
 
@@ -79,23 +77,23 @@ cdef class CLoop:
     cdef Context context
     cdef Sampler sampler
     cdef c_loop loop
+    cdef int n
 
-    def __cinit__(self, Context context, Sampler sampler, bint wants_text):
-        self.context, self.sampler = context, sampler
+    def __cinit__(self, Context context, Sampler sampler, int n, bint wants_text):
+        self.context, self.sampler, self.n = context, sampler, n
         self.loop.context, self.loop.chain = context.ptr, sampler.ptr
         self.loop.vocab, self.loop.wants_text = context.own_vocab.ptr, wants_text
 
-    def turn(self, int n):
-        """Generate so many tokens, and return the nanoseconds they took."""
-        cdef int64_t nanoseconds
+    def turn(self):
+        """Generate `n` tokens."""
         with nogil:
-            nanoseconds = self.loop.turn(n)
-        return nanoseconds
+            self.loop.turn(self.n)
 
-    def last(self, size_t n):
-        """Return the last tokens."""
-        cdef size_t i
-        return [self.loop.tokens[self.loop.tokens.size() - n + i] for i in range(n)]
+    @property
+    def tokens(self):
+        """All tokens so far."""
+        cdef llama_token token
+        return [token for token in self.loop.tokens]
 
 
 cdef class UnguardedLoop:
@@ -103,6 +101,7 @@ cdef class UnguardedLoop:
 
     cdef Context context
     cdef Sampler sampler
+    cdef vector[llama_token] produced
 
     def __cinit__(self, Context context, Sampler sampler):
         self.context, self.sampler = context, sampler
@@ -113,5 +112,11 @@ cdef class UnguardedLoop:
     def __next__(self):
         cdef llama_token token
         with nogil:
-            token = unguarded_turn(self.context.ptr, self.sampler.ptr, self.sampler.picker, self.context.n_vocab)
+            token = unguarded_turn(self.context.ptr, self.sampler.ptr, self.sampler.picker, self.context.n_vocab, self.produced)
         return token
+
+    @property
+    def tokens(self):
+        """All tokens so far."""
+        cdef llama_token token
+        return [token for token in self.produced]

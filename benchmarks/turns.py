@@ -9,11 +9,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -25,74 +25,57 @@ from benchmarks.protocol import prompt_tokens
 
 __all__ = ["Turns", "compare"]
 
-# Nanoseconds, and the tokens that came meanwhile.
-Turn = Callable[[], tuple[int, list[int]]]
-Start = Callable[[llama_cy.Context, llama_cy.SamplerChain], Turn]
 clock = time.perf_counter_ns
 
 PROMPT = 32
 # Tokens of a round, of both together.
 ROUND = 384
-# A call of complete() generates so many.
-PIECE = 32
-TARGET = 1.01
+# A call of complete() generates so many, and there are so many blocks of them in a round.
+WHOLE = 128
+RUNS = 2
 
 
-def generate(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Turn:
+class Loop(NamedTuple):
+    """A loop that can be stopped after any turn."""
+
+    turn: Callable[[], object]
+    tokens: Callable[[], list[int]]
+
+
+Start = Callable[[llama_cy.Context, llama_cy.SamplerChain], Loop]
+
+
+def generate(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Loop:
     loop = context.generate(None, chain, ignore_eog=True)
-
-    def turn() -> tuple[int, list[int]]:
-        begin = clock()
-        token = next(loop)
-        return clock() - begin, [token]
-
-    return turn
+    return Loop(loop.__next__, lambda: loop.tokens)
 
 
-def stream(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Turn:
+def stream(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Loop:
     stream = context.stream(None, chain, ignore_eog=True)
-    seen = 0
-
-    def turn() -> tuple[int, list[int]]:
-        nonlocal seen
-        begin = clock()
-        next(stream)
-        end = clock()
-        # More than one where a character has several.
-        tokens = stream.tokens[seen:]
-        seen += len(tokens)
-        return end - begin, tokens
-
-    return turn
+    return Loop(stream.__next__, lambda: stream.tokens)
 
 
-def complete(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Turn:
-    def turn() -> tuple[int, list[int]]:
-        begin = clock()
-        done = context.complete(None, chain, max_tokens=PIECE, ignore_eog=True)
-        return clock() - begin, list(done.tokens)
+def complete(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Loop:
+    tokens: list[int] = []
 
-    return turn
+    def turn() -> None:
+        tokens.extend(context.complete(None, chain, max_tokens=WHOLE, ignore_eog=True).tokens)
+
+    return Loop(turn, lambda: tokens)
 
 
 def unguarded(module: ModuleType) -> Start:
-    def start(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Turn:
+    def start(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Loop:
         loop = module.UnguardedLoop(context, chain)
-
-        def turn() -> tuple[int, list[int]]:
-            begin = clock()
-            token = next(loop)
-            return clock() - begin, [token]
-
-        return turn
+        return Loop(loop.__next__, lambda: loop.tokens)
 
     return start
 
 
 def c_loop(module: ModuleType, tokens: int, *, text: bool) -> Start:
-    def start(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Turn:
-        loop = module.CLoop(context, chain, text)
-        return lambda: (loop.turn(tokens), loop.last(tokens))
+    def start(context: llama_cy.Context, chain: llama_cy.SamplerChain) -> Loop:
+        loop = module.CLoop(context, chain, tokens, text)
+        return Loop(loop.turn, lambda: loop.tokens)
 
     return start
 
@@ -106,7 +89,7 @@ class Turns:
     ours, other : float
         Microseconds a token, medians.
     ratio, low, high : float
-        Of two turns of ours to the two of the other among them: the median, and the quartiles around it.
+        Of two turns of ours to the two of the other beside them: the median, and the quartiles around it.
     """
 
     ours: float
@@ -116,59 +99,113 @@ class Turns:
     high: float
 
 
-def compare(model: llama_cy.Model, temperature: float, ours: Start, other: Start, rounds: int) -> Turns:
-    """Let two loops take turns in generating the same text, and check that it is the one that ours gives alone."""
-    both = (ours, other)
-    times: dict[Start, list[float]] = {ours: [], other: []}
-    ratios: list[float] = []
-    prompt = prompt_tokens(model.vocab.n_tokens, PROMPT)
-    chain = llama_cy.sampling(temperature=temperature, seed=1)
-    n_ctx = PROMPT + ROUND + 8 * PIECE
-    with model.context(n_ctx=n_ctx, n_threads=1, flash_attn_type="disabled") as context:
-        expected = list(context.generate(prompt, chain, max_tokens=ROUND + 6 * PIECE, ignore_eog=True))
-        for index in range(rounds):
-            context.memory.clear()
-            chain.reset()
-            context.decode(prompt)
-            loops = {start: start(context, chain) for start in both}
-            given: list[int] = []
-            # The first turn of each begins the loop.
-            for start in both:
-                given += loops[start]()[1]
-            first = index % 2
-            while len(given) < ROUND:
-                # Each follows the other as often as itself, as whoever comes after itself finds a warmer machine.
-                spent = {ours: 0.0, other: 0.0}
-                for turn in (first, 1 - first, 1 - first, first):
-                    nanoseconds, tokens = loops[both[turn]]()
-                    spent[both[turn]] += nanoseconds / len(tokens) / 2e3
-                    given += tokens
-                first = 1 - first
-                for start in both:
-                    times[start].append(spent[start])
-                ratios.append(spent[ours] / spent[other])
-            if given != expected[: len(given)]:
-                raise RuntimeError("the loops did not give the same tokens")
-    low, ratio, high = statistics.quantiles(ratios, n=4)
-    return Turns(statistics.median(times[ours]), statistics.median(times[other]), ratio, low, high)
+class Course:
+    """A context in which loops take turns, and the tokens that came of it."""
+
+    def __init__(self, context: llama_cy.Context, temperature: float, *, gpu: bool) -> None:
+        self.context, self.gpu = context, gpu
+        self.chain = llama_cy.sampling(temperature=temperature, seed=1)
+        self.prompt = prompt_tokens(context.n_vocab, PROMPT)
+        self.expected = list(context.generate(self.prompt, self.chain, max_tokens=ROUND + 8, ignore_eog=True))
+        self.given: list[int] = []
+
+    def rewind(self) -> None:
+        """Go back to the end of the prompt."""
+        self.context.memory.clear()
+        self.chain.reset()
+        self.context.decode(self.prompt)
+        self.given.clear()
+
+    def take(self, loop: Loop) -> float:
+        """Return the microseconds that a token of the next turn takes."""
+        before = len(loop.tokens())
+        begin = clock()
+        loop.turn()
+        # A GPU is left to compute, and whoever comes next would wait for it.
+        if self.gpu:
+            self.context.synchronize()
+        end = clock()
+        # More than one where a character has several.
+        new = loop.tokens()[before:]
+        self.given += new
+        return (end - begin) / len(new) / 1e3
+
+    def check(self) -> None:
+        """See that the loops gave what ours gives alone."""
+        if self.given != self.expected[: len(self.given)]:
+            raise RuntimeError("the loops did not give the same tokens")
+
+    def in_turns(self, both: Sequence[Start], first: int) -> Iterator[list[float]]:
+        """Generate one text, and yield what both took in each block of turns."""
+        self.rewind()
+        loops = [start(self.context, self.chain) for start in both]
+        # The first turn of each begins the loop.
+        for loop in loops:
+            self.take(loop)
+        while len(self.given) < ROUND:
+            yield block(lambda who: self.take(loops[who]), first)
+            first = 1 - first
+        self.check()
+
+    def at_once(self, both: Sequence[Start], first: int) -> Iterator[list[float]]:
+        """Generate the text anew in each turn, and yield what both took in each block of turns."""
+
+        def run(who: int) -> float:
+            self.rewind()
+            microseconds = self.take(both[who](self.context, self.chain))
+            self.check()
+            return microseconds
+
+        for index in range(RUNS):
+            yield block(run, (first + index) % 2)
 
 
-def rows(module: ModuleType, path: Path) -> list[tuple[str, llama_cy.Model, str, Start, str, Start]]:
-    """Return what is compared: the name of the model, the model, and both loops with their names."""
-    bench, built_in, small = llama_cy.Model(model_path("tiny")), llama_cy.demo_model(), llama_cy.Model(path)
-    ids, text = c_loop(module, 1, text=False), c_loop(module, 1, text=True)
+def block(take: Callable[[int], float], first: int) -> list[float]:
+    """Take two turns each; each follows the other as often as itself, and finds as warm a machine."""
+    spent = [0.0, 0.0]
+    for who in (first, 1 - first, 1 - first, first):
+        spent[who] += take(who) / 2
+    return spent
+
+
+def compare(model: llama_cy.Model, temperature: float, pair: Pair, rounds: int, *, gpu: bool) -> Turns:
+    """Let two loops take turns."""
+    both = (pair.start, pair.other_start)
+    with model.context(n_ctx=PROMPT + ROUND + 16, n_threads=1) as context:
+        course = Course(context, temperature, gpu=gpu)
+        turns = course.at_once if pair.at_once else course.in_turns
+        blocks = [one for index in range(rounds) for one in turns(both, index % 2)]
+    low, ratio, high = statistics.quantiles([one / two for one, two in blocks], n=4)
+    ours, other = (statistics.median(times) for times in zip(*blocks, strict=True))
+    return Turns(ours, other, ratio, low, high)
+
+
+class Pair(NamedTuple):
+    """What is compared, and what it is to reach."""
+
+    model: str
+    ours: str
+    start: Start
+    other: str
+    other_start: Start
+    target: float
+    at_once: bool = False
+
+
+def pairs_of(module: ModuleType, model: str, target: float) -> list[Pair]:
+    """Compare with the loop in C."""
+    text = c_loop(module, 1, text=True)
     return [
-        ("tiny", bench, "generate", generate, "C loop, ids", ids),
-        ("tiny", bench, "stream", stream, "C loop, text", text),
-        ("tiny", bench, "complete", complete, "C loop, text", c_loop(module, PIECE, text=True)),
-        ("built-in", built_in, "stream", stream, "C loop, text", text),
-        ("built-in", built_in, "generate", generate, "without guards", unguarded(module)),
-        ("one layer of 64", small, "generate", generate, "without guards", unguarded(module)),
+        Pair(model, "generate", generate, "C loop, ids", c_loop(module, 1, text=False), target),
+        Pair(model, "stream", stream, "C loop, text", text, target),
+        Pair(model, "complete", complete, "C loop, text", c_loop(module, WHOLE, text=True), target, at_once=True),
     ]
 
 
 def main(
+    *,
     rounds: Annotated[int, typer.Option(help="Rounds of 384 tokens.")] = 25,
+    gpu: Annotated[bool, typer.Option("--gpu", help="All layers on the GPU, with a larger model.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
     """Print and write a table of all pairs."""
@@ -184,16 +221,27 @@ def main(
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         module = import_extension(build_extension(ROOT / "benchmarks" / "token_loops.pyx", Path(folder), "-O3"))
-        for name, model, our_name, ours, other_name, other in rows(module, write_llama(Path(folder) / "small.gguf")):
+        if gpu:
+            models = {"1.5B": llama_cy.Model(model_path("1.5B"), n_gpu_layers=-1)}
+            pairs = pairs_of(module, "1.5B", 1 / 1.15)
+        else:
+            small = llama_cy.Model(write_llama(Path(folder) / "small.gguf"))
+            models = {"tiny": llama_cy.Model(model_path("tiny")), "built-in": llama_cy.demo_model(), "small": small}
+            guards = [
+                Pair(model, "generate", generate, "without guards", unguarded(module), 1.01)
+                for model in ("built-in", "small")
+            ]
+            pairs = [*pairs_of(module, "tiny", 1.01), *pairs_of(module, "built-in", 1.01), *guards]
+        for pair in pairs:
             for chain, temperature in (("greedy", 0.0), ("usual", 0.8)):
-                one = compare(model, temperature, ours, other, rounds)
+                one = compare(models[pair.model], temperature, pair, rounds, gpu=gpu)
                 lines.append(
-                    f"| {name} | {chain} | {our_name} | {other_name} | {one.ours:.2f} | {one.other:.2f} "
+                    f"| {pair.model} | {chain} | {pair.ours} | {pair.other} | {one.ours:.2f} | {one.other:.2f} "
                     f"| {one.ratio:.4f} | {one.low:.3f} – {one.high:.3f} "
-                    f"| ≤ {TARGET} {'✓' if one.ratio <= TARGET else '✗'} |"
+                    f"| ≤ {pair.target:.3g} {'✓' if one.ratio <= pair.target else '✗'} |"
                 )
                 print(lines[-1], flush=True)
-    results = out or ROOT / "benchmarks" / "results" / "cpu"
+    results = out or ROOT / "benchmarks" / "results" / ("gpu" if gpu else "cpu")
     results.mkdir(parents=True, exist_ok=True)
     (results / "turns.md").write_text("\n".join([*lines, ""]))
 

@@ -105,7 +105,7 @@ class MemoryRules(ContextRules):
         may: Errors = (llama_cy.StateError,) if context.moving or context.kind in ("encoder", "both") else ()
         if context.views:
             must, may = (BufferError, llama_cy.StateError), ()
-        elif not same and {context.key, state.key} == {"llama"}:
+        elif not same and context.key == state.key:
             # Of a context that differs in what a state does not depend on.
             must, may = (), (llama_cy.StateError,)
         if self.check(outcome, must, may):

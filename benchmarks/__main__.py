@@ -19,6 +19,7 @@ from benchmarks.models import model_path
 from benchmarks.native import NativeError, compile_loop
 from benchmarks.plan import PEERS, Group, Settings, make_plan
 from benchmarks.report import limits_of, table, write
+from benchmarks.turns import take_turns
 
 
 def has(python: Path, module: str) -> bool:
@@ -81,7 +82,10 @@ def main(
         results.append((group, figures))
         print(table(group, figures, limits_of(group, limits)), flush=True)
     folder = out or ROOT / "benchmarks" / "results" / ("gpu" if gpu else "cpu")
-    for path in write(folder, results, limits, machine):
+    paths = write(folder, results, limits, machine) if results else []
+    if any(text in "in turns of a token" for text in only or [""]):
+        paths.append(take_turns(5 if quick else 25, folder, machine, gpu=gpu))
+    for path in paths:
         print(path)
     print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
 

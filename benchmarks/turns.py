@@ -23,7 +23,7 @@ from benchmarks.machine import describe
 from benchmarks.models import model_path
 from benchmarks.protocol import prompt_tokens
 
-__all__ = ["Turns", "compare"]
+__all__ = ["Turns", "compare", "take_turns"]
 
 clock = time.perf_counter_ns
 
@@ -202,48 +202,65 @@ def pairs_of(module: ModuleType, model: str, target: float) -> list[Pair]:
     ]
 
 
+def choose(module: ModuleType, folder: Path, *, gpu: bool) -> tuple[dict[str, llama_cy.Model], list[Pair]]:
+    """Return what is compared, and the models for it."""
+    from support.llama_models import write_llama
+
+    if gpu:
+        return {"1.5B": llama_cy.Model(model_path("1.5B"), n_gpu_layers=-1)}, pairs_of(module, "1.5B", 1 / 1.15)
+    small = llama_cy.Model(write_llama(folder / "small.gguf"))
+    models = {"tiny": llama_cy.Model(model_path("tiny")), "built-in": llama_cy.demo_model(), "small": small}
+    guards = [
+        Pair(model, "generate", generate, "without guards", unguarded(module), 1.01) for model in ("built-in", "small")
+    ]
+    return models, [*pairs_of(module, "tiny", 1.01), *pairs_of(module, "built-in", 1.01), *guards]
+
+
+def take_turns(rounds: int, results: Path, machine: dict[str, str], *, gpu: bool) -> Path:
+    """Print a table of all pairs, and write it to ``turns.md``."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.extension import build_extension, import_extension
+
+    rows = [
+        "| model | chain | ours | beside | ours, µs / token | beside, µs / token | ratio | quartiles | to reach |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    print("### In turns of a token", "", *rows, sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        module = import_extension(build_extension(ROOT / "benchmarks" / "token_loops.pyx", Path(folder), "-O3"))
+        models, pairs = choose(module, Path(folder), gpu=gpu)
+        for pair in pairs:
+            for chain, temperature in (("greedy", 0.0), ("usual", 0.8)):
+                one = compare(models[pair.model], temperature, pair, rounds, gpu=gpu)
+                rows.append(
+                    f"| {pair.model} | {chain} | {pair.ours} | {pair.other} | {one.ours:.2f} | {one.other:.2f} "
+                    f"| {one.ratio:.4f} | {one.low:.3f} – {one.high:.3f} "
+                    f"| ≤ {pair.target:.3g} {'✓' if one.ratio <= pair.target else '✗'} |"
+                )
+                print(rows[-1], flush=True)
+    head = [
+        "# Loops in turns of a token",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {k} | {v} |" for k, v in machine.items()),
+        "",
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / "turns.md"
+    path.write_text("\n".join([*head, *rows, ""]))
+    return path
+
+
 def main(
     *,
     rounds: Annotated[int, typer.Option(help="Rounds of 384 tokens.")] = 25,
     gpu: Annotated[bool, typer.Option("--gpu", help="All layers on the GPU, with a larger model.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
-    """Print and write a table of all pairs."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support.extension import build_extension, import_extension
-    from support.llama_models import write_llama
-
+    """Compare our loops with others that go on from the same context."""
     machine = describe(f"python -m benchmarks.turns {' '.join(sys.argv[1:])}")
-    lines = ["# Loops in turns of a token", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in machine.items())]
-    lines += [
-        "", "| model | chain | ours | beside | ours, µs / token | beside, µs / token | ratio | quartiles | to reach |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|",
-    ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        module = import_extension(build_extension(ROOT / "benchmarks" / "token_loops.pyx", Path(folder), "-O3"))
-        if gpu:
-            models = {"1.5B": llama_cy.Model(model_path("1.5B"), n_gpu_layers=-1)}
-            pairs = pairs_of(module, "1.5B", 1 / 1.15)
-        else:
-            small = llama_cy.Model(write_llama(Path(folder) / "small.gguf"))
-            models = {"tiny": llama_cy.Model(model_path("tiny")), "built-in": llama_cy.demo_model(), "small": small}
-            guards = [
-                Pair(model, "generate", generate, "without guards", unguarded(module), 1.01)
-                for model in ("built-in", "small")
-            ]
-            pairs = [*pairs_of(module, "tiny", 1.01), *pairs_of(module, "built-in", 1.01), *guards]
-        for pair in pairs:
-            for chain, temperature in (("greedy", 0.0), ("usual", 0.8)):
-                one = compare(models[pair.model], temperature, pair, rounds, gpu=gpu)
-                lines.append(
-                    f"| {pair.model} | {chain} | {pair.ours} | {pair.other} | {one.ours:.2f} | {one.other:.2f} "
-                    f"| {one.ratio:.4f} | {one.low:.3f} – {one.high:.3f} "
-                    f"| ≤ {pair.target:.3g} {'✓' if one.ratio <= pair.target else '✗'} |"
-                )
-                print(lines[-1], flush=True)
-    results = out or ROOT / "benchmarks" / "results" / ("gpu" if gpu else "cpu")
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "turns.md").write_text("\n".join([*lines, ""]))
+    print(take_turns(rounds, out or ROOT / "benchmarks" / "results" / ("gpu" if gpu else "cpu"), machine, gpu=gpu))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ with llama_cy.demo_model() as model, model.context(n_ctx=256, n_outputs_max_per_
     context.decode(tokens)
     probabilities = context.sampled_probs()
     assert probabilities is not None
-    print(f"{context.sampled_token()} among {len(probabilities)} tokens, the best with {probabilities.max():.2f}")
+    print(f"{context.sampled_token()} among {len(probabilities)} tokens, the best with {max(probabilities):.2f}")
     for text in context.stream(None, chain, max_tokens=30):
         print(text, end="")
     print()

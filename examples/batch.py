@@ -20,4 +20,4 @@ with llama_cy.demo_model() as model, model.context(n_ctx=256, n_seq_max=2, kv_un
         ctx.memory.clear()
         ctx.decode(batch)
         for i, text in zip(last, ("Once upon a time", f"The little {name}"), strict=True):
-            print(f"{text} ...{vocab.token_to_piece(int(ctx.logits(i).argmax())).decode()}")
+            print(f"{text} ...{vocab.token_to_piece(int(np.argmax(ctx.logits(i)))).decode()}")

@@ -1,5 +1,7 @@
 """Decode two sequences at once with an extended batch, entry by entry."""
 
+import numpy as np
+
 import llama_cy
 
 with llama_cy.demo_model() as model, model.context(n_ctx=256, n_seq_max=2) as ctx:
@@ -15,4 +17,4 @@ with llama_cy.demo_model() as model, model.context(n_ctx=256, n_seq_max=2) as ct
         last.append(i)
     ctx.process(batch)
     for text, i in zip(texts, last, strict=True):
-        print(f"{text} ...{vocab.token_to_piece(int(ctx.logits(i).argmax())).decode()}")
+        print(f"{text} ...{vocab.token_to_piece(int(np.argmax(ctx.logits(i)))).decode()}")

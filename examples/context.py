@@ -15,7 +15,7 @@ with llama_cy.demo_model() as model, model.context(n_ctx=128, n_threads=1) as ct
 
     for _ in range(20):
         # The view shows llama.cpp's own row; it must be gone before the next decode.
-        token = int(ctx.logits_view(-1).argmax())
+        token = int(np.argmax(ctx.logits_view(-1)))
         tokens.append(token)
         ctx.decode([token])
     print(vocab.detokenize(tokens))

@@ -337,7 +337,7 @@ class TestOwnership:
 
         class Listener:
             def apply(self, candidates: llama_cy.Candidates) -> None:
-                candidates.selected = int(candidates.logits.argmax())
+                candidates.selected = int(np.argmax(candidates.logits))
 
             def accept(self, token: int) -> None:
                 accepted.append(token)

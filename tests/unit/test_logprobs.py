@@ -16,7 +16,7 @@ PROMPT = [5, 9, 17, 33, 65]
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max()
+    shifted = logits.astype(np.float64) - np.max(logits)
     exact: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum())
     return exact
 

@@ -17,7 +17,7 @@ SPLIT_NAME = re.compile(rb"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 UINT16 = 2
 
 
-def _overridden(header: Header, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def overridden(header: Header, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metadata as the load will see it; llama.cpp keeps 32 bits of a number."""
     values = dict(header.values)
     for key, value in overrides.items():
@@ -58,7 +58,7 @@ def check_model(
         What the file says of itself.
     """
     header = read_header(file, start, what, name)
-    values = _overridden(header, overrides or {})
+    values = overridden(header, overrides or {})
     check_vocab(header, values)
     arch = values.get("general.architecture")
     if isinstance(arch, str):
@@ -70,22 +70,27 @@ def check_model(
             check_numbers(arch, values, header.failure)
     if not vocab_only:
         check_tensors(header)
-        if arch in ("t5", "t5encoder"):
-            check_position_bias(header, values)
     return header
 
 
-def check_position_bias(header: Header, values: Mapping[str, Any]) -> None:
-    """Raise a ModelLoadError for a T5 whose first layers lack the bias that those without one of their own take."""
-    count = values.get("split.count", 0)
-    if isinstance(count, int) and count > 1:
-        # Another file of the model may hold it.
+def check_position_bias(headers: Sequence[Header], values: Mapping[str, Any]) -> None:
+    """Raise a ModelLoadError for a T5 whose first layers lack the bias that those without one of their own take.
+
+    Parameters
+    ----------
+    headers : sequence of Header
+        Those of all files of the model.
+    values : mapping
+        The metadata as the load will see it.
+    """
+    arch = values.get("general.architecture")
+    if arch not in ("t5", "t5encoder"):
         return
-    decodes = values["general.architecture"] == "t5" and values.get("t5.decoder_block_count", 1)
+    decodes = arch == "t5" and values.get("t5.decoder_block_count", 1)
     for part in ("enc", "dec") if decodes else ("enc",):
         name = f"{part}.blk.0.attn_rel_b.weight"
-        if name not in header.tensors:
-            raise header.failure(f"the tensor {name} is missing, which every layer without one of its own takes")
+        if not any(name in header.tensors for header in headers):
+            raise headers[0].failure(f"the tensor {name} is missing, which every layer without one of its own takes")
 
 
 def check_tensors(header: Header) -> None:
@@ -94,12 +99,13 @@ def check_tensors(header: Header) -> None:
         check_tensor(tensor.name, tensor.type_name, tensor.multiplies, header.failure)
 
 
-def check_splits(header: Header, path: bytes) -> None:
-    """Check the other files of a model that comes in several, named as llama.cpp names them."""
+def check_splits(header: Header, path: bytes) -> list[Header]:
+    """Check the other files of a model that comes in several, named as llama.cpp names them; return what all say."""
     count = header.values.get("split.count", 0)
+    headers = [header]
     if header.kinds.get("split.count") != UINT16 or count < 2:
         # Of another type, llama.cpp refuses it.
-        return
+        return headers
     match = SPLIT_NAME.fullmatch(path)
     if match is None or int(match[2]) != 1 or int(match[3]) != count:
         raise header.failure(f"split.count is {count}, and the file is not called …-00001-of-{count:05}.gguf")
@@ -108,22 +114,24 @@ def check_splits(header: Header, path: bytes) -> None:
         name = os.fsdecode(other)
         try:
             with open(other, "rb") as file:
-                check_split(file, name, number)
+                headers.append(check_split(file, name, number))
         except ModelLoadError:
             raise
         except OSError as error:
             raise header.failure(f"its part {name!r} can't be read: {error.strerror}") from None
+    return headers
 
 
-def check_parts(header: Header, names: Sequence[str]) -> None:
-    """Check all files of a model, given in their order, against the header of the first."""
+def check_parts(header: Header, names: Sequence[str]) -> list[Header]:
+    """Check all files of a model, given in their order, against the header of the first; return what all say."""
     count = header.values.get("split.count", 0) if header.kinds.get("split.count") == UINT16 else 0
     if len(names) != max(1, count):
         raise header.failure(f"split.count is {count}, and {len(names)} files are given")
-    for number, name in enumerate(names):
-        if number:
-            with open(name, "rb") as file:
-                check_split(file, name, number)
+    headers = [header]
+    for number, name in enumerate(names[1:], 1):
+        with open(name, "rb") as file:
+            headers.append(check_split(file, name, number))
+    return headers
 
 
 def check_split(file: BinaryIO, name: str, number: int, *, start: int = 0) -> Header:

@@ -30,6 +30,7 @@ cdef class LoadParams:
     cdef int add_buft_overrides(self, object overrides) except -1
     cdef int try_first(self, object path) except -1
     cdef object look(self, file, str name, start)
+    cdef int look_at_all(self, list headers) except -1
     cdef LoadProgress begin(self, object callback)
     cdef ModelHandle end(self, llama_model * ptr, object error, str name)
     cdef ModelHandle from_file(self, str name, object callback, bint trusted)

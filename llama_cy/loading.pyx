@@ -50,7 +50,7 @@ from .device_choice import choose_devices, devices_to_spread_over
 from .devices import Device, devices
 from .enums import LazyMode, LoadMode, SplitMode
 from .errors import BackendError, ModelLoadError
-from .gguf_check import check_model, check_parts, check_splits
+from .gguf_check import check_model, check_parts, check_position_bias, check_splits, overridden
 
 import_llama_cy()
 
@@ -273,9 +273,15 @@ cdef class LoadParams:
         """Look at a file before llama.cpp does."""
         header = check_model(file, name, start=start, overrides=self.given_overrides, vocab_only=self.c.vocab_only)
         prefix = f"{header.values.get('general.architecture')}."
-        values = header.values | dict(self.given_overrides or {})
+        values = overridden(header, self.given_overrides or {})
         self.hyperparameters = {key[len(prefix):]: value for key, value in values.items() if key.startswith(prefix)}
         return header
+
+    cdef int look_at_all(self, list headers) except -1:
+        """Look at what only all files of a model together show."""
+        if not self.c.vocab_only:
+            check_position_bias(headers, overridden(headers[0], self.given_overrides or {}))
+        return 0
 
     cdef LoadProgress begin(self, object callback):
         cdef LoadProgress state = LoadProgress()
@@ -308,7 +314,7 @@ cdef class LoadParams:
         cdef llama_model * ptr
         with open(data, "rb") as file:
             header = self.look(file, name, 0)
-        check_splits(header, data)
+        self.look_at_all(check_splits(header, data))
         if not trusted:
             self.try_first(name)
         cdef LoadProgress state = self.begin(callback)
@@ -329,7 +335,7 @@ cdef class LoadParams:
             c_paths.push_back(path)
         with open(paths[0], "rb") as file:
             header = self.look(file, names[0], 0)
-        check_parts(header, names)
+        self.look_at_all(check_parts(header, names))
         if not trusted:
             self.try_first(names)
         cdef LoadProgress state = self.begin(callback)
@@ -348,6 +354,7 @@ cdef class LoadParams:
             header = self.look(opened, name, position)
             if header.values.get("split.count", 0):
                 raise header.failure("it is one file of several; give the paths of all in a list")
+            self.look_at_all([header])
             if not trusted:
                 import shutil
                 import tempfile

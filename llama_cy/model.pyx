@@ -132,7 +132,8 @@ use_extra_bufts, no_host, load_mtp
         set_tensor_data : callable
             Called with the name, the shape, in NumPy's order, and the type of each tensor that the architecture may have;
             it returns an array of that shape, which is rounded to the type, or None for what a file may leave out: zeros, but
-            ones where the model scales with it. What it raises comes out of here.
+            ones where the model scales with it, and what its first layer has for the position bias of a T5's others. What it
+            raises comes out of here.
         types : mapping of str to GGMLType or str, optional
             Types by name, such as ``{"output.weight": "q8_0"}``; all others are float32.
         n_gpu_layers, **params

@@ -40,6 +40,8 @@ NAME = "<metadata>"
 MAX_NAME = 63
 # What is multiplied or divided by; a file without them computes as with ones.
 NEUTRAL = re.compile(r"\.(input_)?scale$|rope_(freqs|factors_\w+)\.weight$")
+# What each layer of a T5 takes from the first one, unless it has its own.
+INHERITED = re.compile(r"((?:enc|dec)\.blk\.)[1-9]\d*(\.attn_rel_b\.weight)")
 
 
 @cython.final
@@ -56,7 +58,12 @@ cdef class Weights:
             PyErr_CheckSignals()
             name = tensor.name.decode("utf-8", "replace")
             shape = tuple([tensor.ne[i] for i in range(ggml_n_dims(tensor) - 1, -1, -1)])
-            put(tensor, name, shape, self.function(name, shape, GGMLType(<int> tensor.type)))
+            kind = GGMLType(<int> tensor.type)
+            values = self.function(name, shape, kind)
+            inherited = INHERITED.fullmatch(name)
+            if values is None and inherited:
+                values = self.function(f"{inherited[1]}0{inherited[2]}", shape, kind)
+            put(tensor, name, shape, values)
         except BaseException as error:
             self.error = error
 

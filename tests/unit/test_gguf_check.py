@@ -100,16 +100,6 @@ BAD: dict[str, tuple[str, Recipe, list[str]]] = {
         [("architecture", "dflash"), ("set", "dflash.rope.dimension_sections", ARRAY, [I32, [0, 0, 0, 5]])],
         ["dflash.rope.dimension_sections", "must not be 0"],
     ),
-    "no bias in the first decoder": (
-        "t5",
-        [("drop-tensor", "dec.blk.0.attn_rel_b.weight"), ("settle",)],
-        ["dec.blk.0.attn_rel_b", "missing"],
-    ),
-    "no bias in the first encoder": (
-        "t5",
-        [("drop-tensor", "enc.blk.0.attn_rel_b.weight"), ("settle",)],
-        ["enc.blk.0.attn_rel_b", "missing"],
-    ),
     # tokenizers
     "a token twice": ("llama", [("item", TOKENS, 7, "<s>")], [TOKENS, "'<s>' twice", "token 7"]),
     "the same up to a NUL": ("llama", [("item", TOKENS, 7, "hex:3c733e0061")], [TOKENS, "'<s>' twice"]),

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzz.operations import apply
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.encoder_models import write_t5
 from support.llama_models import write_llama
 from support.precision import agree
 from support.splits import write_splits
@@ -67,6 +69,20 @@ class TestSplits:
     def test_refuses(self, tiny_path: Path, tmp_path: Path, choose: Callable[..., Any], text: str) -> None:
         with pytest.raises(llama_cy.ModelLoadError, match=re.escape(text)):
             llama_cy.Model(choose(write_splits(tiny_path, tmp_path, 3)))
+
+    @pytest.mark.parametrize("lost", ["enc", "dec"])
+    def test_refuses_a_t5_without_its_bias(self, tmp_path: Path, lost: str) -> None:
+        whole = write_t5(tmp_path / "whole.gguf")
+        paths = write_splits(whole, tmp_path, 3)
+        with llama_cy.Model(paths[0]) as model:
+            assert model.decoder_start_token is not None
+        whole.write_bytes(apply(whole.read_bytes(), [("drop-tensor", f"{lost}.blk.0.attn_rel_b.weight"), ("settle",)]))
+        paths = write_splits(whole, tmp_path, 3)
+        with whole.open("rb") as file:
+            for source in (whole, file, paths[0], paths):
+                with pytest.raises(llama_cy.ModelLoadError, match=rf"{lost}\.blk\.0\.attn_rel_b\.weight is missing"):
+                    llama_cy.Model(source)
+        assert llama_cy.Model(paths, vocab_only=True).vocab.n_tokens
 
     def test_refuses_a_file_that_is_not_split(self, tiny_path: Path) -> None:
         with pytest.raises(llama_cy.ModelLoadError, match=r"split\.count is 0, and 2 files are given"):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from gguf import GGUFReader, GGUFValueType
+from support.encoder_models import write_t5
 
 import llama_cy
 
@@ -75,6 +76,20 @@ def test_types(tiny: llama_cy.Model, source: Source, kind: str, error: float) ->
 def test_none_is_what_a_file_may_leave_out(source: Source) -> None:
     with llama_cy.Model.init_from_user(source.metadata, lambda name, shape, kind: None) as model:
         assert not row_of(model).any()
+
+
+def test_a_t5_from_user(tmp_path: Path) -> None:
+    path = write_t5(tmp_path / "t5.gguf")
+    source = Source(path)
+
+    def row(model: llama_cy.Model) -> npt.NDArray[np.float32]:
+        with model.context(n_ctx=64, n_threads=1) as context:
+            context.encode([5, 6, 7])
+            context.decode([model.decoder_start_token or 0])
+            return context.logits()
+
+    with llama_cy.Model(path) as model, llama_cy.Model.init_from_user(source.metadata, source) as from_user:
+        assert np.array_equal(row(from_user), row(model))
 
 
 def test_vocabulary_only(tiny: llama_cy.Model, source: Source) -> None:

@@ -84,7 +84,7 @@ def main(
     folder = out or ROOT / "benchmarks" / "results" / ("gpu" if gpu else "cpu")
     paths = write(folder, results, limits, machine) if results else []
     if any(text in "in turns of a token" for text in only or [""]):
-        paths.append(take_turns(5 if quick else 25, folder, machine, gpu=gpu))
+        paths.append(take_turns(8 if quick else 25, folder, machine, gpu=gpu, quick=quick))
     for path in paths:
         print(path)
     print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)

@@ -216,7 +216,7 @@ def choose(module: ModuleType, folder: Path, *, gpu: bool) -> tuple[dict[str, ll
     return models, [*pairs_of(module, "tiny", 1.01), *pairs_of(module, "built-in", 1.01), *guards]
 
 
-def take_turns(rounds: int, results: Path, machine: dict[str, str], *, gpu: bool) -> Path:
+def take_turns(rounds: int, results: Path, machine: dict[str, str], *, gpu: bool, quick: bool = False) -> Path:
     """Print a table of all pairs, and write it to ``turns.md``."""
     sys.path.insert(0, str(ROOT / "tests"))
     from support.extension import build_extension, import_extension
@@ -230,6 +230,8 @@ def take_turns(rounds: int, results: Path, machine: dict[str, str], *, gpu: bool
         module = import_extension(build_extension(ROOT / "benchmarks" / "token_loops.pyx", Path(folder), "-O3"))
         models, pairs = choose(module, Path(folder), gpu=gpu)
         for pair in pairs:
+            if quick and pair.model == "built-in":
+                continue
             for chain, temperature in (("greedy", 0.0), ("usual", 0.8)):
                 one = compare(models[pair.model], temperature, pair, rounds, gpu=gpu)
                 rows.append(

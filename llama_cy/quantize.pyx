@@ -37,6 +37,7 @@ from .quantize_plan import (
     EMBEDDINGS,
     Quantization,
     QuantizedTensor,
+    check_alignment,
     check_imatrix,
     check_overrides,
     check_plan,
@@ -46,7 +47,6 @@ from .quantize_plan import (
     in_want,
     patterns,
     pruned,
-    read_headers,
     renamed,
     target_type,
 )
@@ -298,8 +298,8 @@ def quantize(
     target = None if dst is None else Path(os.fsdecode(dst))
     with open(source, "rb") as file:
         header = check_model(file, name, overrides=dict(kv_overrides or {}))
-    check_splits(header, source)
-    headers = read_headers(source, header)
+    headers = check_splits(header, source)
+    check_alignment(headers)
     tensors = {key: info for one in headers for key, info in one.tensors.items()}
     layers = pruned(prune_layers, header)
     names = renamed(layers, tensors)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ import numpy.typing as npt
 
 from .checks import choice, each, integer
 from .enums import Ftype, GGMLType
-from .gguf_check import SPLIT_NAME
 from .gguf_header import Array, Header, TensorInfo, read_header
 
 ALIGNMENT = 32
@@ -140,18 +138,11 @@ def check_overrides(given: Any) -> None:
             integer(f"kv_overrides[{key!r}]", value, 0, 2**32 - 1)
 
 
-def read_headers(path: bytes, first: Header) -> list[Header]:
-    """Read what the files of a model say; `first` is what the first of them says."""
-    headers = [first]
-    match = SPLIT_NAME.fullmatch(path)
-    for number in range(1, first.values.get("split.count", 0) if match else 0):
-        other = b"%b-%05d-of-%b.gguf" % (match[1], number + 1, match[3])  # type: ignore[index]
-        with open(other, "rb") as file:
-            headers.append(read_header(file, 0, "model", os.fsdecode(other)))
+def check_alignment(headers: Sequence[Header]) -> None:
+    """Refuse files whose tensors are aligned otherwise than those that llama.cpp writes."""
     for header in headers:
         if header.alignment != ALIGNMENT:
             raise header.failure(f"its tensors are aligned to {header.alignment} bytes; llama.cpp writes {ALIGNMENT}")
-    return headers
 
 
 def pruned(given: Any, header: Header) -> list[int]:

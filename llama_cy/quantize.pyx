@@ -30,7 +30,7 @@ from . import _llama, log
 from .checks import flag, integer
 from .enums import GGMLType
 from .errors import LlamaError
-from .gguf_check import check_model, check_splits
+from .gguf_check import check_model, check_position_bias, check_splits, overridden
 from .loading import readable
 from .progress import reporter
 from .quantize_plan import (
@@ -299,6 +299,7 @@ def quantize(
     with open(source, "rb") as file:
         header = check_model(file, name, overrides=dict(kv_overrides or {}))
     headers = check_splits(header, source)
+    check_position_bias(headers, overridden(header, kv_overrides or {}))
     check_alignment(headers)
     tensors = {key: info for one in headers for key, info in one.tensors.items()}
     layers = pruned(prune_layers, header)

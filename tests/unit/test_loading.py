@@ -82,6 +82,9 @@ class TestSplits:
             for source in (whole, file, paths[0], paths):
                 with pytest.raises(llama_cy.ModelLoadError, match=rf"{lost}\.blk\.0\.attn_rel_b\.weight is missing"):
                     llama_cy.Model(source)
+        for source in (whole, paths[0]):
+            with pytest.raises(llama_cy.ModelLoadError, match=rf"{lost}\.blk\.0\.attn_rel_b\.weight is missing"):
+                llama_cy.quantize(source, tmp_path / "quantized.gguf", "Q8_0")
         assert llama_cy.Model(paths, vocab_only=True).vocab.n_tokens
 
     def test_refuses_a_file_that_is_not_split(self, tiny_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Read GBNF before llama.cpp does, to say where it is wrong and to keep from it what it would never come back from."""
+"""Read GBNF as llama.cpp does, but say where it is wrong, and refuse what nobody would come back from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from .errors import GrammarError
-from .gbnf_rules import Item, Rule, check_rules
+from .gbnf_rules import CharSet, Item, Rule, TokenReference, check_rules
 
 # llama.cpp writes a repetition out, and gives up above so many rules.
 MAX_REPETITIONS = 2000
@@ -18,23 +18,25 @@ OPERATORS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 
 @dataclass(frozen=True)
-class TokenReference:
-    """A token that a grammar names, as in ``<[1234]>`` or ``<think>``.
+class Grammar:
+    """A grammar that was read.
 
     Attributes
     ----------
-    text : str
-        With its angle brackets.
-    id : int or None
-        Where it is given by number.
-    line, column : int
-        Where it stands, from 1.
+    rules : dict of int to Rule
+        Numbered without a gap.
+    root : int
+        The rule to begin with.
+    can_be_empty : set of int
+        The rules that match nothing at all, too.
+    tokens : list of TokenReference
+        The tokens that it names, which only a vocabulary can check.
     """
 
-    text: str
-    id: int | None
-    line: int
-    column: int
+    rules: dict[int, Rule]
+    root: int
+    can_be_empty: set[int]
+    tokens: list[TokenReference]
 
 
 def error_at(text: str, index: int, message: str) -> GrammarError:
@@ -139,24 +141,27 @@ class Reader:
 
     def literal(self) -> list[Item]:
         """Read what stands in quotes."""
-        begin, length = self.pos, 0
+        begin = self.pos
         self.pos += 1
+        chars: list[int] = []
         while self.peek() != '"':
             if not self.peek():
                 raise self.error("the quote is never closed", begin)
-            self.char()
-            length += 1
+            chars.append(self.char())
         self.pos += 1
-        return [Item(None, length)] if length else []
+        return [Item(None, len(chars), tuple(CharSet(False, ((char, char),)) for char in chars))] if chars else []
 
     def char_class(self) -> list[Item]:
         """Read what stands in square brackets."""
         begin, length = self.pos, 0
-        self.pos += 2 if self.text.startswith("[^", self.pos) else 1
+        negated = self.text.startswith("[^", self.pos)
+        self.pos += 2 if negated else 1
+        ranges: list[tuple[int, int]] = []
         while self.peek() != "]":
             if not self.peek():
                 raise self.error("the class is never closed", begin)
             low_pos, low = self.pos, self.char()
+            high = low
             length += 1
             if self.peek() == "-" and self.text[self.pos + 1 : self.pos + 2] != "]":
                 self.pos += 1
@@ -166,15 +171,17 @@ class Reader:
                 length += 1
                 if high < low:
                     raise self.error("the range is empty: its end lies before its begin", low_pos)
+            ranges.append((low, high))
         if not length:
             raise self.error("the class is empty", begin)
         self.pos += 1
-        return [Item(None, length)]
+        return [Item(None, length, (CharSet(negated, tuple(ranges)),))]
 
     def token(self) -> list[Item]:
         """Read a token in angle brackets, with a ``!`` in front for any other one."""
         begin = self.pos
-        if self.peek() == "!":
+        negated = self.peek() == "!"
+        if negated:
             self.pos += 1
         start, number = self.pos, None
         if self.peek() != "<":
@@ -192,8 +199,9 @@ class Reader:
             self.pos = end + 1
         line = self.text.count("\n", 0, begin) + 1
         column = begin - self.text.rfind("\n", 0, begin)
-        self.tokens.append(TokenReference(self.text[start : self.pos], number, line, column))
-        return [Item(None, 1)]
+        reference = TokenReference(self.text[start : self.pos], number, negated, line, column)
+        self.tokens.append(reference)
+        return [Item(None, 1, (reference,))]
 
     def group(self, rule: int) -> tuple[list[Item], int]:
         """Read what stands in parentheses; return it with the number of rules that it makes."""
@@ -299,7 +307,7 @@ class Reader:
                 last, n_rules = self.group(rule)
             elif char == ".":
                 self.pos += 1
-                last = [Item(None, 1)]
+                last = [Item(None, 1, (CharSet(True, ()),))]
             else:
                 break
             items += last
@@ -333,8 +341,8 @@ class Reader:
         self.space(newlines=True)
 
 
-def read_grammar(text: str, root: str) -> list[TokenReference]:
-    """Check a grammar; return the tokens that it names, which only a vocabulary can check.
+def read_grammar(text: str, root: str) -> Grammar:
+    """Read a grammar and check what can be checked without a vocabulary.
 
     Parameters
     ----------
@@ -365,5 +373,5 @@ def read_grammar(text: str, root: str) -> list[TokenReference]:
             raise reader.error(f"the rule {name!r} is not defined", index)
     if root not in reader.ids or reader.ids[root] not in reader.rules:
         raise GrammarError(f"the grammar has no rule {root!r}, which is to be its root")
-    check_rules(text, reader.rules, error_at)
-    return reader.tokens
+    can_be_empty = check_rules(text, reader.rules, error_at)
+    return Grammar(reader.rules, reader.ids[root], can_be_empty, reader.tokens)

@@ -1,4 +1,4 @@
-"""What the rules of a grammar lead to: recursion without an end, and more ways than anybody can follow."""
+"""The rules of a grammar, and what they lead to: recursion without an end, and more than anybody can follow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,47 @@ from typing import NamedTuple
 
 from .errors import GrammarError
 
-# llama.cpp follows each way from a rule to a first character, and its search for left recursion calls itself.
+# llama.cpp follows each way from a rule to a first character, and its search for left recursion calls itself: what is
+# taken here should be taken there.
 MAX_WAYS = 100_000
 MAX_CHAIN = 4000
+
+
+@dataclass(frozen=True)
+class TokenReference:
+    """A token that a grammar names, as in ``<[1234]>`` or ``<think>``.
+
+    Attributes
+    ----------
+    text : str
+        With its angle brackets.
+    id : int or None
+        Where it is given by number.
+    negated : bool
+        Whether any other token is meant.
+    line, column : int
+        Where it stands, from 1.
+    """
+
+    text: str
+    id: int | None
+    negated: bool
+    line: int
+    column: int
+
+
+class CharSet(NamedTuple):
+    """What one character may be, or may not be.
+
+    Attributes
+    ----------
+    negated : bool
+    ranges : tuple of (int, int)
+        Code points, with the last of each range.
+    """
+
+    negated: bool
+    ranges: tuple[tuple[int, int], ...]
 
 
 class Item(NamedTuple):
@@ -22,10 +60,13 @@ class Item(NamedTuple):
         The rule that it refers to; None for characters and tokens.
     n_elements : int
         How many of llama.cpp's elements it takes.
+    terminals : tuple of CharSet or TokenReference
+        One behind the other.
     """
 
     rule: int | None
     n_elements: int
+    terminals: tuple[CharSet | TokenReference, ...] = ()
 
 
 @dataclass
@@ -46,8 +87,8 @@ class Rule:
 Graph = dict[int, list[tuple[int, bool]]]
 
 
-def check_rules(text: str, rules: dict[int, Rule], error_at: Callable[[str, int, str], GrammarError]) -> None:
-    """Refuse left recursion, and rules that begin in too many ways."""
+def check_rules(text: str, rules: dict[int, Rule], error_at: Callable[[str, int, str], GrammarError]) -> set[int]:
+    """Refuse left recursion, and rules that begin in too many ways; return those that can be empty."""
     empty_at_once = {rule for rule, found in rules.items() if not all(found.alternates)}
     nullable = can_be_empty(rules)
     # llama.cpp finds recursion behind rules with an empty alternative only, but refuses all of that.
@@ -57,6 +98,7 @@ def check_rules(text: str, rules: dict[int, Rule], error_at: Callable[[str, int,
     for found in sorted(rules[rule].index for rule in cycles(left_corners(rules, nullable), tails=False)):
         raise error_at(text, found, "left recursion behind what may be empty: a rule begins with itself")
     check_ways(text, rules, nullable, error_at)
+    return nullable
 
 
 def can_be_empty(rules: dict[int, Rule]) -> set[int]:

@@ -339,7 +339,7 @@ cdef class Sampler(SamplerHandle):
 
     @staticmethod
     def grammar(vocab, grammar, root="root"):
-        """Leave only tokens that go on with a text of the grammar. Wraps ``llama_sampler_init_grammar``.
+        """Leave only tokens that go on with a text of the grammar. Does what ``llama_sampler_init_grammar`` does.
 
         It comes first in a chain. What is accepted must be allowed: :meth:`accept` raises a :class:`GrammarError` else.
 
@@ -355,7 +355,15 @@ cdef class Sampler(SamplerHandle):
         Raises
         ------
         GrammarError
-            With the line and column where the grammar is wrong, begins with itself, or repeats too often.
+            With the line and column where the grammar is wrong, begins with itself, or repeats too often; and while
+            sampling, where the text can be read in too many ways.
+
+        Notes
+        -----
+        All ways to read a text are followed at once, on stacks that share what they have in common (Tomita, "Efficient
+        Parsing for Natural Language", 1985): what a token takes grows with the square of the text at most, where that of
+        llama.cpp's own sampler may double with each character. At its limit of a few tenths of a second the call raises,
+        and nothing has changed. Unlike llama.cpp's it does not end a text within a character.
         """
         from .sampler_grammar import grammar as create
 
@@ -363,7 +371,9 @@ cdef class Sampler(SamplerHandle):
 
     @staticmethod
     def grammar_lazy(vocab, grammar, root="root", *, trigger_patterns=(), trigger_tokens=()):
-        """Follow a grammar from a trigger on, and nothing before. Wraps ``llama_sampler_init_grammar_lazy_patterns``.
+        """Follow a grammar from a trigger on, and nothing before.
+
+        Does what ``llama_sampler_init_grammar_lazy_patterns`` does, as :meth:`grammar` does.
 
         Parameters
         ----------

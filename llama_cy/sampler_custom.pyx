@@ -29,7 +29,7 @@ import numpy as np
 
 from .candidates import DTYPE, Candidates
 from .checks import INT32_MAX, integer
-from .errors import LlamaError
+from .errors import GrammarError, LlamaError
 
 import_llama_cy()
 
@@ -254,6 +254,8 @@ def apply(SamplerHandle sampler not None, candidates):
     except LlamaError:
         raise_failure()
         raise
+    except OverflowError as error:
+        raise GrammarError(str(error)) from None
     finally:
         sampler.leave()
     left = taken(&array)

@@ -1,12 +1,14 @@
 """Samplers that look into a vocabulary."""
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint32_t
+from libcpp cimport bool
+from libcpp.memory cimport make_shared, shared_ptr
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 from llama cimport (
     import_llama_cy,
     llama_sampler,
     llama_sampler_init_dry,
-    llama_sampler_init_grammar,
     llama_sampler_init_infill,
     llama_token,
     llama_vocab,
@@ -19,19 +21,36 @@ from llama_cy.vocab cimport Vocab
 
 import re
 
-from . import log
 from .checks import INT32_MAX, each, integer, real
 from .errors import GrammarError
 from .gbnf import read_grammar
+from .gbnf_rules import CharSet
 
 import_llama_cy()
 
-cdef extern from "kernels/lazy_grammar.h" namespace "llama_cy" nogil:
+cdef extern from "kernels/grammar_rules.h" namespace "llama_cy" nogil:
+    cdef enum grammar_kind:
+        GRAMMAR_END
+        GRAMMAR_ALTERNATE
+        GRAMMAR_RULE
+        GRAMMAR_CHAR
+        GRAMMAR_TOKEN
+        GRAMMAR_OTHER_TOKEN
+
+    cdef cppclass grammar_rules:
+        void add_set(bool negated) except +
+        void add_range(uint32_t low, uint32_t high) except +
+        void begin_rule(bool can_be_empty) except +
+        void add(grammar_kind kind, uint32_t value) except +
+        void finish(uint32_t root) except +
+
+cdef extern from "kernels/grammar_sampler.h" namespace "llama_cy" nogil:
     void (*guard_thread)(int scope) noexcept nogil
     void (*unguard_thread)() noexcept nogil
+    llama_sampler * init_grammar(const llama_vocab * vocab, shared_ptr[grammar_rules] rules) except +
     llama_sampler * init_lazy_grammar(
-        const llama_vocab * vocab, const char * grammar, const char * root, vector[const char *] & patterns,
-        const vector[llama_token] & tokens, size_t states, size_t pattern_bytes) except +
+        const llama_vocab * vocab, shared_ptr[grammar_rules] rules, const vector[string] & patterns,
+        const vector[llama_token] & tokens, size_t states) except +
 
 guard_thread, unguard_thread = guard, unguard
 
@@ -60,42 +79,67 @@ cdef bytes text_of(str name, object text):
     return data
 
 
-cdef bytes checked(Vocab vocab, object grammar, object root):
-    """Refuse a grammar that llama.cpp could not use, or should not."""
+cdef int token_of(Vocab vocab, object reference) except -1:
+    """Return the token that a grammar names."""
+    if reference.id is not None:
+        if reference.id < vocab.n_tokens:
+            return reference.id
+    else:
+        found = vocab.tokenize(reference.text, parse_special=True)
+        if len(found) == 1:
+            return found[0]
+    place = f"line {reference.line}, column {reference.column}"
+    error = GrammarError(f"{place}: the vocabulary has no token {reference.text}")
+    error.line, error.column = reference.line, reference.column
+    raise error
+
+
+cdef shared_ptr[grammar_rules] rules_of(Vocab vocab, object grammar, object root) except *:
+    """Refuse a grammar that cannot be used, or should not be; write its rules out."""
+    cdef shared_ptr[grammar_rules] rules = make_shared[grammar_rules]()
+    cdef grammar_rules * writing = rules.get()
+    cdef uint32_t first
     if not isinstance(grammar, str):
         raise TypeError(f"grammar must be str, not {type(grammar).__name__}")
     vocab.check_texts()
-    for token in read_grammar(grammar, root):
-        if token.id is not None:
-            fits = token.id < vocab.n_tokens
-        else:
-            fits = len(vocab.tokenize(token.text, parse_special=True)) == 1
-        if not fits:
-            error = GrammarError(f"line {token.line}, column {token.column}: the vocabulary has no token {token.text}")
-            error.line, error.column = token.line, token.column
-            raise error
-    return grammar.encode("utf-8")
-
-
-cdef Sampler grammar_of(llama_sampler * ptr, Vocab vocab):
-    if ptr is NULL:
-        raise GrammarError("llama.cpp refuses the grammar", log=log.tail())
-    return created(ptr, vocab)
+    read = read_grammar(grammar, root)
+    tokens = {reference: token_of(vocab, reference) for reference in read.tokens}
+    sets = {}
+    for number in range(len(read.rules)):
+        writing.begin_rule(number in read.can_be_empty)
+        for behind, items in enumerate(read.rules[number].alternates):
+            if behind:
+                writing.add(GRAMMAR_ALTERNATE, 0)
+            for item in items:
+                if item.rule is not None:
+                    writing.add(GRAMMAR_RULE, item.rule)
+                for terminal in item.terminals:
+                    if not isinstance(terminal, CharSet):
+                        writing.add(GRAMMAR_OTHER_TOKEN if terminal.negated else GRAMMAR_TOKEN, tokens[terminal])
+                        continue
+                    if terminal not in sets:
+                        sets[terminal] = len(sets)
+                        writing.add_set(terminal.negated)
+                        for low, high in terminal.ranges:
+                            writing.add_range(low, high)
+                    writing.add(GRAMMAR_CHAR, sets[terminal])
+        writing.add(GRAMMAR_END, 0)
+    first = read.root
+    with nogil:
+        writing.finish(first)
+    return rules
 
 
 def grammar(Vocab vocab not None, grammar, root):
     """Do what :meth:`Sampler.grammar` says."""
-    cdef bytes c_root = text_of("root", root)
-    cdef bytes c_grammar = checked(vocab, grammar, root)
-    cdef const char * rules = c_grammar
-    cdef const char * first = c_root
+    text_of("root", root)
+    cdef shared_ptr[grammar_rules] rules = rules_of(vocab, grammar, root)
     cdef llama_sampler * ptr
-    log.begin()
     enter_native()
     try:
         with nogil:
-            ptr = llama_sampler_init_grammar(vocab.ptr, rules, first)
-        return grammar_of(ptr, vocab)
+            ptr = init_grammar(vocab.ptr, rules)
+        return created(ptr, vocab)
     finally:
         leave_native()
 
@@ -112,32 +156,24 @@ cdef size_t states_of(str pattern) except 0:
 
 def grammar_lazy(Vocab vocab not None, grammar, root, trigger_patterns, trigger_tokens):
     """Do what :meth:`Sampler.grammar_lazy` says."""
-    cdef bytes c_root = text_of("root", root)
-    cdef bytes c_grammar = checked(vocab, grammar, root)
+    text_of("root", root)
+    cdef shared_ptr[grammar_rules] rules = rules_of(vocab, grammar, root)
     cdef vector[llama_token] tokens
-    cdef vector[const char *] patterns
-    cdef bytes data
-    kept = [text_of("a trigger pattern", pattern)
-            for pattern in each("trigger_patterns", trigger_patterns, "an iterable of str")]
-    for data in kept:
-        patterns.push_back(data)
+    cdef vector[string] patterns
+    cdef size_t states = 1
+    cdef llama_sampler * ptr
+    for pattern in each("trigger_patterns", trigger_patterns, "an iterable of str"):
+        patterns.push_back(text_of("a trigger pattern", pattern))
+        states = max(states, states_of(pattern))
     vocab.collect(trigger_tokens, tokens)
     if tokens.empty() and patterns.empty():
         raise ValueError("there is nothing to trigger the grammar: pass trigger_patterns or trigger_tokens")
-    cdef size_t states = max([states_of(data.decode()) for data in kept], default=1)
-    cdef size_t size = sum(map(len, kept))
-    cdef const char * rules = c_grammar
-    cdef const char * first = c_root
-    cdef llama_sampler * ptr
-    log.begin()
     enter_native()
     try:
         with nogil:
-            ptr = init_lazy_grammar(vocab.ptr, rules, first, patterns, tokens, states, size)
-        return grammar_of(ptr, vocab)
+            ptr = init_lazy_grammar(vocab.ptr, rules, patterns, tokens, states)
+        return created(ptr, vocab)
     except RuntimeError as error:
-        if isinstance(error, GrammarError):
-            raise
         # std::regex says what it does not like about a pattern.
         raise GrammarError(f"a trigger pattern is no regular expression: {error}") from None
     finally:

@@ -31,7 +31,7 @@ from .sampling_plan import SamplingPlan
 import_llama_cy()
 
 cdef extern from "kernels/pick.h" namespace "llama_cy" nogil:
-    int SAMPLE_OK, SAMPLE_NOTHING_LEFT, SAMPLE_REFUSED, SAMPLE_LOST, SAMPLE_THREW
+    int SAMPLE_OK, SAMPLE_NOTHING_LEFT, SAMPLE_REFUSED, SAMPLE_LOST, SAMPLE_AMBIGUOUS, SAMPLE_THREW
     int pick_token "llama_cy::choose" (token_picker & picker, llama_sampler * sampler, const float * logits, int32_t n,
                                        llama_token & token, string & thrown) noexcept
     int take_token "llama_cy::take" (
@@ -177,7 +177,7 @@ cdef class SamplerHandle:
         if code == SAMPLE_OK:
             return 0
         text = what.decode("utf-8", "replace")
-        if code in (SAMPLE_REFUSED, SAMPLE_LOST) or code == SAMPLE_NOTHING_LEFT and self.picker.grammars.size():
+        if code in (SAMPLE_REFUSED, SAMPLE_LOST, SAMPLE_AMBIGUOUS) or code == SAMPLE_NOTHING_LEFT and self.picker.grammars.size():
             raise GrammarError(text)
         if code == SAMPLE_THREW:
             raise LlamaError(f"llama.cpp could not sample: {text}")

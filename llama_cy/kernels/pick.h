@@ -80,6 +80,9 @@ class token_picker {
         } catch (const sample_error &) {
             lost = true;
             throw;
+        } catch (const std::overflow_error &) {
+            lost = true;
+            throw;
         } catch (const std::exception & error) {
             if (grammars.empty()) {
                 throw;

@@ -16,6 +16,8 @@ enum sample_code {
     // A grammar took what it does not allow, and only a reset helps.
     SAMPLE_LOST,
     SAMPLE_BAD_VALUE,
+    // A grammar by which a text can be read in more ways than anybody can follow.
+    SAMPLE_AMBIGUOUS,
     SAMPLE_THREW,
 };
 
@@ -40,6 +42,9 @@ template <typename Call> sample_code sample_caught(std::string & thrown, Call ca
     } catch (const sample_error & error) {
         note(thrown, error.what());
         return error.code;
+    } catch (const std::overflow_error & error) {
+        note(thrown, error.what());
+        return SAMPLE_AMBIGUOUS;
     } catch (const std::domain_error & error) {
         note(thrown, error.what());
         return SAMPLE_BAD_VALUE;

@@ -29,7 +29,7 @@ inline sample_code sample_on_backend(token_picker & picker, llama_sampler * samp
         thrown = "no sampler selected a token; end the chain with greedy() or dist()";
         return SAMPLE_UNSELECTED;
     }
-    if (code == SAMPLE_THREW && !picker.grammars.empty()) {
+    if ((code == SAMPLE_THREW || code == SAMPLE_AMBIGUOUS) && !picker.grammars.empty()) {
         picker.lost = true;
         return SAMPLE_LOST;
     }

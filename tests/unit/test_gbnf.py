@@ -87,7 +87,7 @@ def test_there_are_grammars() -> None:
 @pytest.mark.parametrize("path", GRAMMARS, ids=lambda path: path.stem)
 def test_grammars_of_llama_cpp(demo: llama_cy.Model, path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert read_grammar(text, "root") == []
+    assert read_grammar(text, "root").tokens == []
     llama_cy.Sampler.grammar(demo.vocab, text).close()
 
 
@@ -114,10 +114,10 @@ def test_llama_cpp_takes_what_is_let_through(tiny: llama_cy.Model, grammar: str)
 
 
 def test_tokens_are_named() -> None:
-    found = read_grammar('root ::= <[12]> "a"\n  # b\nx ::= !<think>', "root")
-    assert [(token.text, token.id, token.line, token.column) for token in found] == [
-        ("<[12]>", 12, 1, 10),
-        ("<think>", None, 3, 7),
+    found = read_grammar('root ::= <[12]> "a"\n  # b\nx ::= !<think>', "root").tokens
+    assert [(token.text, token.id, token.negated, token.line, token.column) for token in found] == [
+        ("<[12]>", 12, False, 1, 10),
+        ("<think>", None, True, 3, 7),
     ]
 
 

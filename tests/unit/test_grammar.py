@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +113,54 @@ class TestRefuses:
     def test_tokens_out_of_range(self, demo: llama_cy.Model) -> None:
         with Sampler.grammar(demo.vocab, YES_NO) as sampler, pytest.raises(ValueError, match="out of range"):
             sampler.accept(demo.vocab.n_tokens)
+
+
+# Any three characters or more, which can be read in ever more ways.
+AMBIGUOUS = 'root ::= (a a b+ "x"*)+\na ::= . root*\nb ::= .\n'
+
+
+class TestAmbiguous:
+    @given(st.text("axé日 ", min_size=1, max_size=60))
+    def test_ways_meet(self, demo: llama_cy.Model, text: str) -> None:
+        assert demo.vocab.eos is not None
+        with Sampler.grammar(demo.vocab, AMBIGUOUS) as sampler:
+            tokens = spelt(demo, text)
+            assert feed(sampler, tokens) == len(tokens)
+            n_chars = len(b"".join(map(demo.vocab.token_to_piece, tokens)).decode())
+            assert feed(sampler, [demo.vocab.eos]) == (n_chars >= 3)
+
+    @pytest.mark.parametrize("part", ['"x" | "x"', '"x"? "x"?', '"x" root | "x"', '"x"{0,3} [x-z]*'])
+    def test_a_long_token_that_goes_wrong_at_its_end(self, part: str) -> None:
+        source = """
+        import sys
+        import llama_cy
+        from support.llama_models import write_llama
+        from support.vocabulary import spm
+
+        write_llama(sys.argv[1], vocab=spm(512, pieces=["x" * 60 + "?", "x" * 60]))
+        vocab = llama_cy.Model(sys.argv[1], vocab_only=True).vocab
+        pieces = [vocab.token_to_piece(token) for token in range(len(vocab))]
+        wrong, right = pieces.index(b"x" * 60 + b"?"), pieces.index(b"x" * 60)
+        sampler = llama_cy.Sampler.grammar(vocab, 'root ::= (%s)+ "!"' % sys.argv[2])
+        candidates = llama_cy.Candidates([0.0] * len(vocab))
+        sampler.apply(candidates)
+        print(*(candidates.logits[[wrong, right]] == 0))
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            assert child.check_output(source, Path(folder) / "x.gguf", part) == "False True\n"
+
+    def test_too_many_ways(self, demo: llama_cy.Model) -> None:
+        rows = np.random.default_rng(0).standard_normal((400, demo.vocab.n_tokens), dtype=np.float32)
+        with SamplerChain(Sampler.grammar(demo.vocab, AMBIGUOUS), Sampler.greedy()) as chain:
+            for _ in range(2):
+                with pytest.raises(GrammarError, match="too many ways"):
+                    list(map(chain.sample_logits, rows))
+                # Nothing was chosen, and one token is less to think about than all of them.
+                with chain.clone() as twin:
+                    twin.accept(rows[0].argmax())
+                chain.accept(rows[0].argmax())
+                chain.reset()
+                assert chain.sample_logits(rows[0]) == rows[0].argmax()
 
 
 class TestLazy:

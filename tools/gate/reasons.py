@@ -6,6 +6,10 @@ NOT_WRAPPED = {
     "llama_batch_get_one": "makes a batch without positions and sequences around borrowed memory; `Context.decode` "
     "takes tokens and gives them positions itself",
     "llama_get_model": "gives back the pointer that the context was made from; `Context.model` is the object",
+    "llama_sampler_init_grammar": "takes exponential time within one call where a text can be read in ever more ways; "
+    "`Sampler.grammar` follows the same grammars by itself",
+    "llama_sampler_init_grammar_lazy_patterns": "takes exponential time as `llama_sampler_init_grammar` does; "
+    "`Sampler.grammar_lazy` waits for the same triggers by itself",
     "llama_log_get": "gives back the callback set last, which is always ours; `llama_cy.log` delivers its lines",
     "llama_perf_context_print": "writes the numbers of `llama_perf_context` as text to the log",
     "llama_perf_sampler_print": "writes the numbers of `llama_perf_sampler` as text to the log",

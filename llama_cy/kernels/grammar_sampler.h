@@ -20,7 +20,7 @@ namespace llama_cy {
 
 // From so many candidates on the whole vocabulary is read once.
 constexpr size_t many_candidates = 512;
-// When what is remembered takes so many numbers of eight bytes, or twice as many as were needed, it is looked through.
+// What is remembered may take so many numbers of eight bytes, or twice as many as the state needs of them.
 constexpr size_t much_memory = 1'000'000;
 constexpr size_t most_memory = 4'000'000;
 
@@ -73,7 +73,7 @@ class grammar_follower {
         if (waits_) {
             return;
         }
-        look_through();
+        forget_unneeded();
         ways_.allow(most_grammar_work);
         const std::vector<grammar_element> tokens = ways_.tokens(state_);
         const bool read = candidates.size >= many_candidates && partial_.missing == 0;
@@ -90,7 +90,7 @@ class grammar_follower {
     }
 
     void accept(llama_token token) {
-        look_through();
+        forget_unneeded();
         ways_.allow(most_grammar_work);
         if (waits_) {
             wait(token);
@@ -175,8 +175,8 @@ class grammar_follower {
         held_.clear();
     }
 
-    // Forgets what the state does not need.
-    void look_through() {
+    // Of what is remembered, what the state does not lead back to.
+    void forget_unneeded() {
         if (ways_.size() <= memory_bound_) {
             return;
         }

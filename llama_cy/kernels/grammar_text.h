@@ -91,21 +91,23 @@ class vocabulary_texts {
         classes_.clear();
         for (llama_token token = 0; token < llama_vocab_n_tokens(like.vocab); ++token) {
             const bool readable = reader.read(token, {});
-            texts.push_back({classes_.size(), reader.classes.size(), reader.partial, readable, llama_vocab_is_eog(like.vocab, token)});
+            const uint32_t begin = static_cast<uint32_t>(classes_.size());
+            texts.push_back({begin, reader.partial, readable, llama_vocab_is_eog(like.vocab, token)});
             classes_.insert(classes_.end(), reader.classes.begin(), reader.classes.end());
         }
+        texts.push_back({static_cast<uint32_t>(classes_.size()), {}, false, false});
         texts_ = std::move(texts);
     }
 
     text operator[](llama_token token) const {
+        const stretch & next = texts_.at(static_cast<size_t>(token) + 1);
         const stretch & found = texts_.at(static_cast<size_t>(token));
-        return {classes_.data() + found.begin, found.n, found.partial, found.readable, found.ends};
+        return {classes_.data() + found.begin, next.begin - found.begin, found.partial, found.readable, found.ends};
     }
 
   private:
     struct stretch {
-        size_t begin;
-        size_t n;
+        uint32_t begin;
         partial_char partial;
         bool readable;
         bool ends;

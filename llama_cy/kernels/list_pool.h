@@ -61,8 +61,8 @@ class transition_table {
 
     const int32_t * find(uint32_t from, uint32_t by) const {
         const uint64_t key = key_of(from, by);
-        for (size_t at = scramble(key);; ++at) {
-            const slot & found = slots_[at & (slots_.size() - 1)];
+        for (size_t at = place_of(key);; ++at) {
+            const slot & found = slots_[at & mask_];
             if (found.key == key) {
                 return &found.to;
             }
@@ -74,15 +74,16 @@ class transition_table {
 
     void add(uint32_t from, uint32_t by, int32_t to) {
         if (2 * (size_ + 1) > slots_.size()) {
-            std::vector<slot> larger(2 * slots_.size());
-            for (const slot & old : slots_) {
-                if (old.key != 0) {
-                    put(larger, old);
+            std::vector<slot> old(2 * slots_.size());
+            slots_.swap(old);
+            mask_ = slots_.size() - 1;
+            for (const slot & one : old) {
+                if (one.key != 0) {
+                    put(one);
                 }
             }
-            slots_.swap(larger);
         }
-        put(slots_, {key_of(from, by), to});
+        put({key_of(from, by), to});
         ++size_;
     }
 
@@ -97,16 +98,18 @@ class transition_table {
     };
 
     static uint64_t key_of(uint32_t from, uint32_t by) { return (static_cast<uint64_t>(from) << 32 | by) + 1; }
+    static size_t place_of(uint64_t key) { return static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 32); }
 
-    static void put(std::vector<slot> & slots, const slot & one) {
-        size_t at = scramble(one.key);
-        while (slots[at & (slots.size() - 1)].key != 0) {
+    void put(const slot & one) {
+        size_t at = place_of(one.key);
+        while (slots_[at & mask_].key != 0) {
             ++at;
         }
-        slots[at & (slots.size() - 1)] = one;
+        slots_[at & mask_] = one;
     }
 
     std::vector<slot> slots_;
+    size_t mask_ = 63;
     size_t size_ = 0;
 };
 

@@ -15,11 +15,35 @@ from llama cimport (
     llama_token_data_array,
 )
 from libc.math cimport isinf
+from libc.stdint cimport int64_t
 from libcpp.vector cimport vector
 
+from llama_cy.sampler_handle cimport SamplerHandle
 from llama_cy.vocab cimport Vocab
 
+from time import perf_counter_ns
+
 import_llama_cy()
+
+
+cdef int64_t apply_to_all(llama_sampler * sampler, int n_tokens) except -1:
+    """Let a sampler change a whole vocabulary; return the nanoseconds it took."""
+    cdef vector[llama_token_data] data
+    cdef llama_token_data_array array
+    cdef int token
+    data.resize(n_tokens)
+    for token in range(n_tokens):
+        data[token].id = token
+    array.data, array.size, array.selected, array.sorted = data.data(), data.size(), -1, False
+    begin = perf_counter_ns()
+    with nogil:
+        llama_sampler_apply(sampler, &array)
+    return perf_counter_ns() - begin
+
+
+def nanoseconds(SamplerHandle sampler, int n_tokens):
+    """Return what one of our samplers takes for a whole vocabulary."""
+    return apply_to_all(sampler.ptr, n_tokens)
 
 
 cdef class LlamaGrammar:
@@ -56,6 +80,10 @@ cdef class LlamaGrammar:
         with nogil:
             llama_sampler_apply(self.ptr, &array)
         return [one.id for one in data if not isinf(one.logit)]
+
+    def nanoseconds(self):
+        """Return what it takes for its whole vocabulary."""
+        return apply_to_all(self.ptr, self.vocab.n_tokens)
 
     def accept(self, llama_token token):
         llama_sampler_accept(self.ptr, token)

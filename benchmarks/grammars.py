@@ -1,4 +1,4 @@
-"""What a grammar takes for a row of 128,000 logits, here and in llama.cpp's own sampler: ``python -m benchmarks.grammars``.
+"""What a grammar takes for a row of 128,000 logits, ours and in llama.cpp: ``python -m benchmarks.grammars``.
 
 Both go through the same text, and take turns at each token of it.
 """
@@ -21,11 +21,6 @@ from benchmarks.contender import ROOT
 from benchmarks.machine import describe
 
 __all__ = ["take_steps"]
-
-sys.path.insert(0, str(ROOT / "tests"))
-from support.extension import build_extension, import_extension
-from support.vocab_files import vocab_files
-from vendor.fetch import source_dir
 
 
 def take_steps(module: ModuleType, vocab: llama_cy.Vocab, grammar: str, n_steps: int) -> Iterator[tuple[int, int]]:
@@ -56,7 +51,13 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
     """Compare the two on llama.cpp's example grammars, with the vocabulary of Llama 3."""
-    lines = [f"| {name} | {value} |" for name, value in describe(f"python -m benchmarks.grammars {' '.join(sys.argv[1:])}".strip()).items()]
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.extension import build_extension, import_extension
+    from support.vocab_files import vocab_files
+
+    from vendor.fetch import source_dir
+
+    machine = describe(" ".join(["python -m benchmarks.grammars", *sys.argv[1:]]))
     (path,) = [file.path for file in vocab_files() if file.name == "llama-bpe"]
     rows = [
         "| grammar | ours, ms | llama.cpp, ms | ratio | quartiles | ours at worst, ms |",
@@ -75,9 +76,10 @@ def main(
                 f"| {low:.3f} – {high:.3f} | {max(own):.2f} |"
             )
             print(rows[-1], flush=True)
+    head = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine.items())]
     results = out or ROOT / "benchmarks" / "results" / "cpu"
     results.mkdir(parents=True, exist_ok=True)
-    (results / "grammars.md").write_text("\n".join(["# Grammars", "", "| | |", "|---|---|", *lines, "", *rows, ""]))
+    (results / "grammars.md").write_text("\n".join(["# Grammars", "", *head, "", *rows, ""]))
 
 
 if __name__ == "__main__":

@@ -119,6 +119,22 @@ def test_grammars_at_random(
             )
 
 
+def test_what_llama_cpp_leaves_and_then_refuses(theirs: ModuleType, demo: llama_cy.Model) -> None:
+    vocab = demo.vocab
+    pieces = [vocab.token_to_piece(token) for token in range(vocab.n_tokens)]
+    # A token by its number, where another one is not at its end.
+    longer = [token for token, piece in enumerate(pieces) if piece.startswith(b"a") and len(piece) > 1]
+    oracle = theirs.LlamaGrammar(vocab, b'root ::= "a" !<[0]>')
+    assert longer
+    assert oracle.allowed(longer) == longer
+    with pytest.raises(RuntimeError, match="Unexpected empty grammar stack"):
+        oracle.accept(longer[0])
+    with Sampler.grammar(vocab, 'root ::= "a" !<[0]>') as sampler:
+        assert left(sampler, vocab, longer) == []
+        sampler.accept(pieces.index(b"a"))
+        assert left(sampler, vocab, longer) == longer
+
+
 LAZY = {
     "a group": ('root ::= "b" [a-z]* " "? .*', "a(b+)c"),
     "no group": ("root ::= [a-e ]+", "[cd] ?e"),

@@ -106,6 +106,28 @@ def test_stop_strings(demo: llama_cy.Model, text: str, n: int, stop: str) -> Non
     assert done[0] == done[1]
 
 
+@given(n=st.integers(1, 4), count=st.integers(0, 12), lazy=st.booleans(), seed=st.integers(0, 9))
+def test_grammars(demo: llama_cy.Model, n: int, count: int, lazy: bool, seed: int) -> None:
+    grammar = 'root ::= ([ a-z]+ | " the"? [a-z ,]* | " "+)* "."'
+    seen = []
+    for ahead in (0, n):
+        follow = (
+            llama_cy.Sampler.grammar_lazy(demo.vocab, grammar, trigger_patterns=["e([a-z])"])
+            if lazy
+            else llama_cy.Sampler.grammar(demo.vocab, grammar)
+        )
+        with demo.context(n_ctx=128, n_threads=1) as context:
+            chain = llama_cy.SamplerChain(follow, llama_cy.Sampler.temp(1.5), llama_cy.Sampler.dist(seed))
+            loop = context.generate("Once upon", chain, max_tokens=20, run_ahead=ahead)
+            trace = [token for token, _ in zip(loop, range(count), strict=False)]
+            with chain.clone() as twin:
+                loop.close()
+                trace += context.generate(None, twin, max_tokens=8, run_ahead=ahead)
+            trace += context.generate(None, chain, max_tokens=8)
+            seen.append((trace, context.memory.seq_pos_max()))
+    assert seen[0] == seen[1]
+
+
 @given(n=st.integers(1, 20))
 def test_a_context_that_is_full(models: dict[str, llama_cy.Model], n: int) -> None:
     done = []

@@ -363,8 +363,8 @@ cdef class Sampler(SamplerHandle):
         All ways to read a text are followed at once, on stacks that share what they have in common (Tomita, "Efficient
         Parsing for Natural Language", 1985): what a token takes grows with the square of the text at most, where that of
         llama.cpp's own sampler may double with each character. At its limit of a few tenths of a second the call raises,
-        and nothing has changed. Unlike llama.cpp's it neither ends a text within a character nor leaves a token that it would
-        then refuse.
+        and nothing has changed. Unlike llama.cpp's it leaves only what may become UTF-8, neither ends a text within a
+        character nor leaves a token that it would then refuse.
         """
         from .sampler_grammar import grammar as create
 

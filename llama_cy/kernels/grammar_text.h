@@ -14,26 +14,36 @@
 
 namespace llama_cy {
 
+// Whether a byte may follow the first one of a character, of whose value there are as yet these bits: neither too long for
+// its value, nor a surrogate, nor beyond Unicode (the Unicode Standard, table 3-7).
+inline bool may_follow(partial_char first, uint32_t byte) {
+    if (first.missing == 2 && first.value < 0x10) {
+        return first.value == 0 ? byte >= 0xA0 : first.value != 0xD || byte < 0xA0;
+    }
+    if (first.missing == 3) {
+        return first.value == 0 ? byte >= 0x90 : first.value != 4 || byte < 0x90;
+    }
+    return true;
+}
+
 // Appends the classes of what is complete, behind the bytes of a character that came before. Returns whether the bytes may
 // be a part of a text in UTF-8 at all.
 inline bool read_classes(const grammar_rules & rules, const char * bytes, size_t n, partial_char & partial,
                          std::vector<uint32_t> & classes) {
-    static constexpr int length_by_high_bits[] = {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 2, 3, 4};
     for (size_t i = 0; i < n; ++i) {
         const uint32_t byte = static_cast<uint8_t>(bytes[i]);
         if (partial.missing > 0) {
-            if (byte >> 6 != 2) {
+            if (byte >> 6 != 2 || !may_follow(partial, byte)) {
                 return false;
             }
             partial.value = partial.value << 6 | (byte & 0x3F);
             --partial.missing;
         } else {
-            const int length = length_by_high_bits[byte >> 4];
-            if (length == 0 || byte == 0) {
+            if (byte == 0 || (byte >= 0x80 && byte < 0xC2) || byte > 0xF4) {
                 return false;
             }
-            partial.missing = length - 1;
-            partial.value = length == 1 ? byte : byte & ((1u << (7 - partial.missing)) - 1);
+            partial.missing = byte < 0x80 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+            partial.value = partial.missing == 0 ? byte : byte & (0x3Fu >> partial.missing);
         }
         if (partial.missing == 0) {
             classes.push_back(rules.class_of(partial.value));

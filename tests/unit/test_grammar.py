@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import tempfile
 from collections.abc import Iterator
@@ -79,6 +80,22 @@ class TestAllows:
 
 
 class TestRefuses:
+    @given(
+        st.one_of(st.binary(max_size=6), st.text(max_size=3).map(lambda text: text.encode("utf-8", "surrogatepass")))
+    )
+    def test_what_is_no_utf8(self, demo: llama_cy.Model, data: bytes) -> None:
+        pieces = [demo.vocab.token_to_piece(token) for token in range(demo.vocab.n_tokens)]
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        n_bytes = 0
+        try:
+            for byte in data.partition(b"\0")[0]:
+                decoder.decode(bytes([byte]))
+                n_bytes += 1
+        except UnicodeDecodeError:
+            pass
+        with Sampler.grammar(demo.vocab, "root ::= .*") as sampler:
+            assert feed(sampler, [pieces.index(bytes([byte])) for byte in data]) == n_bytes
+
     def test_without_a_trace(self, demo: llama_cy.Model) -> None:
         yes, no = (spelt(demo, text) for text in (" yes", " no"))
         with Sampler.grammar(demo.vocab, YES_NO) as sampler:

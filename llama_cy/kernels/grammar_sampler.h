@@ -45,10 +45,7 @@ class grammar_follower {
         if (reader_.rules == other.reader_.rules && ways_.size() <= memory_bound_) {
             state_ = ways_.take_over(other.ways_, other.state_);
         } else {
-            grammar_ways ways(other.reader_.rules);
-            state_ = ways.take_over(other.ways_, other.state_);
-            ways_ = std::move(ways);
-            memory_bound_ = std::max(much_memory, 2 * ways_.size());
+            start_anew(other.ways_, other.state_, std::numeric_limits<size_t>::max());
         }
         reader_.vocab = other.reader_.vocab;
         reader_.rules = other.reader_.rules;
@@ -177,13 +174,17 @@ class grammar_follower {
 
     // Of what is remembered, what the state does not lead back to.
     void forget_unneeded() {
-        if (ways_.size() <= memory_bound_) {
-            return;
+        if (ways_.size() > memory_bound_) {
+            start_anew(ways_, state_, most_memory);
         }
-        grammar_ways fresh(reader_.rules);
-        const int32_t state = fresh.take_over(ways_, state_);
-        if (fresh.size() > most_memory) {
-            throw std::overflow_error("the text can be read by the grammar in too many ways; make it less ambiguous");
+    }
+
+    // Remembers what a state leads back to, and nothing else.
+    void start_anew(const grammar_ways & ways, int32_t state, size_t most) {
+        grammar_ways fresh(ways.rules());
+        state = fresh.take_over(ways, state);
+        if (fresh.size() > most) {
+            throw_too_many_ways();
         }
         ways_ = std::move(fresh);
         state_ = state;

@@ -23,6 +23,11 @@ namespace llama_cy {
 // Of one call, a few tenths of a second: the ways may become more with each character, if only by the square of their number.
 constexpr size_t most_grammar_work = 5'000'000;
 
+// Of a type that all modules share.
+[[noreturn]] inline void throw_too_many_ways() {
+    throw std::overflow_error("the text can be read by the grammar in too many ways; make it less ambiguous");
+}
+
 class grammar_ways {
   public:
     static constexpr int32_t nowhere = 0;
@@ -33,9 +38,9 @@ class grammar_ways {
         returns_.number({pack(the_end, 0)});
     }
 
-    const grammar_rules & rules() const { return *rules_; }
+    const std::shared_ptr<const grammar_rules> & rules() const { return rules_; }
 
-    // Of what each call may cost; it throws std::overflow_error beyond, a type that all modules share.
+    // Of what each call may cost; it throws beyond.
     void allow(size_t work) { work_left_ = work; }
 
     int32_t begin() {
@@ -72,7 +77,7 @@ class grammar_ways {
     std::vector<grammar_element> tokens(int32_t state) const {
         std::vector<grammar_element> found;
         for (const uint64_t place : states_[state]) {
-            if (waits_for(place, GRAMMAR_TOKEN) || waits_for(place, GRAMMAR_OTHER_TOKEN)) {
+            if (waits_for_token(place)) {
                 found.push_back(element(place));
             }
         }
@@ -86,7 +91,7 @@ class grammar_ways {
     int32_t step_token(int32_t state, uint32_t token) {
         std::vector<uint64_t> work;
         for (const uint64_t place : states_[state]) {
-            if ((waits_for(place, GRAMMAR_TOKEN) || waits_for(place, GRAMMAR_OTHER_TOKEN)) && matches(element(place), token)) {
+            if (waits_for_token(place) && matches(element(place), token)) {
                 work.push_back(place + one_place);
             }
         }
@@ -178,10 +183,13 @@ class grammar_ways {
     bool waits_for(uint64_t packed, grammar_kind kind) const {
         return place_of(packed) != the_end && element(packed).kind == kind;
     }
+    bool waits_for_token(uint64_t packed) const {
+        return waits_for(packed, GRAMMAR_TOKEN) || waits_for(packed, GRAMMAR_OTHER_TOKEN);
+    }
 
     void spend(size_t work) {
         if (work > work_left_) {
-            throw std::overflow_error("the text can be read by the grammar in too many ways; make it less ambiguous");
+            throw_too_many_ways();
         }
         work_left_ -= work;
     }

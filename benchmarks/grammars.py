@@ -18,7 +18,7 @@ import typer
 
 import llama_cy
 from benchmarks.contender import ROOT
-from benchmarks.machine import describe
+from benchmarks.machine import describe, head
 
 __all__ = ["take_steps"]
 
@@ -76,10 +76,9 @@ def main(
                 f"| {low:.3f} – {high:.3f} | {max(own):.2f} |"
             )
             print(rows[-1], flush=True)
-    head = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in machine.items())]
     results = out or ROOT / "benchmarks" / "results" / "cpu"
     results.mkdir(parents=True, exist_ok=True)
-    (results / "grammars.md").write_text("\n".join(["# Grammars", "", *head, "", *rows, ""]))
+    (results / "grammars.md").write_text("\n".join([*head("Grammars", machine), *rows, ""]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import llama_cy
 from benchmarks.contender import ROOT
 
-__all__ = ["describe"]
+__all__ = ["describe", "head"]
 
 
 def describe(command: str) -> dict[str, str]:
@@ -28,6 +28,11 @@ def describe(command: str) -> dict[str, str]:
         "build options": version.build_options,
         "command": command,
     }
+
+
+def head(title: str, machine: dict[str, str]) -> list[str]:
+    """Return the lines that a page of results begins with."""
+    return [f"# {title}", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in machine.items()), ""]
 
 
 def cpu_name() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.machine import head
 from benchmarks.measure import Figure, Limit
 from benchmarks.plan import Group
 
@@ -63,10 +64,8 @@ def limits_of(group: Group, limits: Sequence[Limit]) -> list[Limit]:
 
 def markdown(results: Sequence[Result], limits: Sequence[Limit], machine: dict[str, str], plotted: bool) -> str:
     """Return all as one page."""
-    lines = ["# Benchmark results", "", "| | |", "|---|---|"]
-    lines += [f"| {name} | {text} |" for name, text in machine.items()]
-    lines += [
-        "",
+    lines = [
+        *head("Benchmark results", machine),
         "Medians of runs that took turns. A ratio is that of the times to the first row's of the same round; under 1",
         "is faster. `best` is the ratio of the shortest runs. The settings of all rows of a table are the same.",
         "",

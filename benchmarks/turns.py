@@ -19,7 +19,7 @@ import typer
 
 import llama_cy
 from benchmarks.contender import ROOT
-from benchmarks.machine import describe
+from benchmarks.machine import describe, head
 from benchmarks.models import model_path
 from benchmarks.protocol import prompt_tokens
 
@@ -240,17 +240,9 @@ def take_turns(rounds: int, results: Path, machine: dict[str, str], *, gpu: bool
                     f"| ≤ {pair.target:.3g} {'✓' if one.ratio <= pair.target else '✗'} |"
                 )
                 print(rows[-1], flush=True)
-    head = [
-        "# Loops in turns of a token",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {k} | {v} |" for k, v in machine.items()),
-        "",
-    ]
     results.mkdir(parents=True, exist_ok=True)
     path = results / "turns.md"
-    path.write_text("\n".join([*head, *rows, ""]))
+    path.write_text("\n".join([*head("Loops in turns of a token", machine), *rows, ""]))
     return path
 
 
